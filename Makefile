@@ -1,0 +1,86 @@
+# The house's door: `make` lists what can be asked for. Needs make and Python 3.11 or newer, nothing else.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+SETUP := $(VENV)/.setup-done
+PACKAGES := libs/common services/gateway services/canvas services/presence services/activity
+LOCK := requirements/dev.txt
+CODE := libs services tests $(wildcard bench conftest.py)
+TESTS := $(wildcard libs/common/tests services/*/tests tests/spec tests/contract)
+E2E := $(wildcard tests/e2e)
+COMMON := libs/common/src/roundtable/common
+FIND_PYTHON := for p in "$$PYTHON" python3 python3.14 python3.13 python3.12 python3.11; do \
+	  [ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; \
+	done
+UV_LOCK := ../$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-config --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fmt e2e bench schema clients lock clean
+
+help: ## this list
+	@echo "Roundtable: a shared table for role players. First \`make run\`; then"
+	@echo
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+setup: $(SETUP) ## everything into .venv/ (again only when a lock or a package changed)
+
+$(SETUP): $(LOCK) $(PACKAGES:%=%/pyproject.toml)
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+	  echo "setup: needs Python 3.11 or newer; python3 here is: $$(python3 --version 2>&1 || true)." >&2; \
+	  echo "       Install one (Debian 12: apt-get install python3 python3-venv), or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  if ! "$$python" -c 'import venv, ensurepip' 2>/dev/null; then \
+	    echo "setup: $$python has no venv or ensurepip module (Debian: apt-get install python3-venv)." >&2; exit 1; \
+	  fi; \
+	  echo "setup: $(VENV) with $$("$$python" --version)"; \
+	  "$$python" -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "setup: locked packages ($(LOCK))"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@echo "setup: our own packages, editable"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(PACKAGES:%=-e ./%)
+	@touch $@
+
+run: $(SETUP) ## the whole system on this machine, the page at http://localhost:8080, Ctrl-C ends it
+	@exec $(PY) -m roundtable.common.localrun
+
+test: check ## check, then all tests, with a real nats-server
+	@$(PY) -m pytest $(TESTS) $(E2E)
+
+check: $(SETUP) ## lint, format, types, import rule, generated files
+	$(PY) -m ruff check $(CODE)
+	$(PY) -m ruff format --check $(CODE)
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+	@if [ -e $(COMMON)/codegen.py ] || [ -d $(COMMON)/codegen ]; then set -x; $(PY) -m roundtable.common.codegen --check; fi
+
+fmt: $(SETUP) ## format the code, sort imports, mend what can be mended
+	$(PY) -m ruff check --fix-only $(CODE)
+	$(PY) -m ruff format $(CODE)
+
+e2e: $(SETUP) ## only the end-to-end tests
+	$(PY) -m pytest $(E2E)
+
+bench: $(SETUP) ## measure, and print a row for each promise
+	$(PY) -m bench
+
+schema: $(SETUP) ## generated files: JSON Schema, TypeScript types, AsyncAPI, tables of the docs
+	$(PY) -m roundtable.common.codegen
+
+clients: $(SETUP) ## build the client libraries
+	@if [ -d clients ]; then echo "clients: no build is defined yet" >&2; exit 1; \
+	else echo "clients: nothing to build yet: there is no clients/ folder in this release"; fi
+
+lock: $(SETUP) ## new locks from requirements/*.in
+	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) runtime.in -o runtime.txt
+	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) dev.in -o dev.txt
+
+clean: ## caches, builds and .venv/; the table's data only with DATA=1
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
+	find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+ifdef DATA
+	rm -rf "$${ROUNDTABLE_DATA_DIR:-.data}"
+endif

@@ -1,0 +1,109 @@
+"""Shell layer: the gateway's side of commands: to the partition's owner, then to any replica, then to all of them.
+
+Safe to repeat because a command carries its id: a service that has stored it answers as it did the first time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from . import subjects
+from .schema.errors import Refusal
+from .schema.log import CommandMessage, ReplyMessage, Service
+from .sharding import partition_of
+
+FIRST_TRY: Final = 0.25
+"""Seconds that the owner has; a killed replica is noticed by its silence."""
+PATIENCE: Final = 5.0
+"""Seconds for all tries together, after which the client is told `unavailable` and may repeat."""
+
+_decode = msgspec.json.Decoder(ReplyMessage).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class NoReplica(Exception):
+    """Nobody listens on that subject: known at once, from the server."""
+
+
+class CommandClient:
+    """All answers come to one inbox; its last token says to which request."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._inbox = client.new_inbox()
+        self._waiting: dict[str, asyncio.Future[bytes]] = {}
+        self._parts: dict[str, dict[bytes, list[bytes]]] = {}
+        self._number = 0
+
+    async def start(self) -> None:
+        subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        subscription._pending_msgs_limit = subscription._pending_bytes_limit = 1 << 30  # noqa: SLF001 - answers are never too many
+
+    async def request(
+        self, service: Service, room: str, command: CommandMessage, patience: float = PATIENCE
+    ) -> ReplyMessage:
+        """The service's answer, be it a refusal. Raises `Refusal("unavailable")` if none came in `patience` seconds."""
+        payload = _encode(command)
+        deadline = time.monotonic() + patience
+        subject = subjects.command_to_owner(service, partition_of(room), room)
+        wait = FIRST_TRY
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                return _decode(await self._ask(subject, payload, min(wait, left)))
+            except NoReplica:
+                if subject != subjects.command_to_any(service, room):
+                    subject = subjects.command_to_any(service, room)
+                else:
+                    await asyncio.sleep(min(0.05, left))
+                    subject = subjects.command_to_owner(service, partition_of(room), room)
+            except asyncio.TimeoutError:
+                subject = subjects.command_to_all(service, room)
+                wait = min(wait * 2, 2.0)
+            except (nats.errors.Error, OSError):
+                await asyncio.sleep(min(0.1, left))
+        raise Refusal("unavailable", f"The {service} service did not answer in time; repeat the request with its id")
+
+    async def alive(self, service: Service, timeout: float = 1.0) -> bool:
+        """Whether any replica of the service answers."""
+        try:
+            await self._client.request(subjects.ping(service), b"", timeout=timeout)
+        except (nats.errors.Error, asyncio.TimeoutError, OSError):
+            return False
+        return True
+
+    async def _ask(self, subject: str, payload: bytes, timeout: float) -> bytes:
+        self._number += 1
+        token = f"{self._number:x}"
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = answer
+        try:
+            await self._client.publish(subject, payload, reply=f"{self._inbox}.{token}")
+            return await asyncio.wait_for(answer, timeout)
+        finally:
+            self._waiting.pop(token, None)
+            self._parts.pop(token, None)
+
+    async def _on_answer(self, message: Msg) -> None:
+        token = subjects.room_of(message.subject)
+        answer = self._waiting.get(token)
+        if answer is None or answer.done():
+            return
+        if message.headers and message.headers.get("Status") == "503":
+            answer.set_exception(NoReplica())
+            return
+        mark = message.data[:1]
+        if mark == b".":
+            answer.set_result(message.data[1:])
+            return
+        # Several replicas may answer the same request, each in parts of its own.
+        parts = self._parts.setdefault(token, {}).setdefault(message.data[1:5], [])
+        parts.append(message.data[5:])
+        if mark == b"=":
+            answer.set_result(b"".join(parts))

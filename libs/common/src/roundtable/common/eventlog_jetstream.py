@@ -1,0 +1,195 @@
+"""Adapter layer: the event log on a JetStream stream. Knows NATS, but nothing of what the messages say.
+
+Uses plain requests instead of nats-py's JetStream client where that is wrong or slow: its asynchronous publish never
+resolves on a stream's error, and it has no batched direct get. A direct get may be answered by a replica that lags behind
+its leader, so "there is nothing" is only believed from the leader (`STREAM.MSG.GET`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from . import subjects
+from .eventlog import Conflict, LogFull, LogMessage, LogUnavailable
+from .schema.log import Service
+
+APPEND_TIMEOUT: Final = 2.0
+READ_TIMEOUT: Final = 2.0
+_CONFLICTS: Final = frozenset({10071, 10164})
+"""Wrong last sequence: on a single-server stream, and on a replicated one."""
+_FULL: Final = frozenset({10054, 10077, 10047, 10023, 10122})
+"""Message too large, stream full by bytes or messages, no storage."""
+_NO_MESSAGE: Final = 10037
+_CAUGHT: Final = (nats.errors.TimeoutError, nats.errors.ConnectionClosedError, nats.errors.NoRespondersError)
+
+
+class _ApiError(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+    error: _ApiError | None = None
+
+
+class _Stored(msgspec.Struct):
+    subject: str
+    seq: int
+    data: str = ""
+
+
+class _GetAnswer(msgspec.Struct):
+    message: _Stored | None = None
+    error: _ApiError | None = None
+
+
+class _StreamState(msgspec.Struct):
+    first_seq: int = 0
+    last_seq: int = 0
+    messages: int = 0
+
+
+class _InfoAnswer(msgspec.Struct):
+    state: _StreamState | None = None
+    error: _ApiError | None = None
+
+
+class JetStreamEventLog:
+    """One service's stream."""
+
+    def __init__(self, client: Client, service: Service) -> None:
+        self._client = client
+        self._service: Service = service
+        self._stream = subjects.stream(service)
+
+    async def append(self, room: str, payload: bytes, expected: int) -> int:
+        if len(payload) > self._client.max_payload - 1024:
+            raise LogFull(f"{len(payload)} bytes are more than one message may hold")
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+        answer = await self._request(subjects.events(self._service, room), payload, APPEND_TIMEOUT, headers)
+        ack = msgspec.json.decode(answer, type=_Ack)
+        if ack.error is None:
+            return ack.seq
+        if ack.error.err_code in _CONFLICTS:
+            raise Conflict(room)
+        if ack.error.err_code in _FULL:
+            raise LogFull(ack.error.description)
+        raise LogUnavailable(f"{ack.error.description} ({ack.error.err_code})")
+
+    async def read(self, room: str, after: int, limit: int = 256) -> list[LogMessage]:
+        subject = subjects.events(self._service, room)
+        first = await self._from_leader({"seq": after + 1, "next_by_subj": subject})
+        if first is None:
+            return []
+        messages = [first]
+        if limit > 1:
+            messages += await self._batch(subject, first.seq + 1, limit - 1)
+        return messages
+
+    async def get(self, seq: int) -> LogMessage | None:
+        return await self._from_leader({"seq": seq})
+
+    async def last(self, room: str) -> int:
+        message = await self._from_leader({"last_by_subj": subjects.events(self._service, room)})
+        return 0 if message is None else message.seq
+
+    async def first(self) -> int:
+        answer = await self._request(f"$JS.API.STREAM.INFO.{self._stream}", b"", READ_TIMEOUT)
+        info = msgspec.json.decode(answer, type=_InfoAnswer)
+        if info.state is None:
+            raise LogUnavailable(info.error.description if info.error else "no stream info")
+        return max(info.state.first_seq, 1)
+
+    async def heads(self) -> AsyncIterator[LogMessage]:
+        jetstream = self._client.jetstream()
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=AckPolicy.NONE,
+            filter_subject=subjects.events(self._service, "*"),
+            inactive_threshold=10.0,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        try:
+            info = await jetstream.add_consumer(self._stream, config)
+            async with aclosing(self._pull(info.name, info.num_pending or 0)) as messages:
+                async for message in messages:
+                    yield message
+            await jetstream.delete_consumer(self._stream, info.name)
+        except nats.errors.Error as error:
+            raise LogUnavailable(str(error)) from error
+
+    async def _pull(self, consumer: str, pending: int) -> AsyncIterator[LogMessage]:
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}"
+        while pending:
+            request = msgspec.json.encode({"batch": min(pending, 500), "expires": int(READ_TIMEOUT * 1e9)})
+            got = 0
+            async for message in self._answers(subject, request):
+                if not message.data and message.headers and "Status" in message.headers:
+                    break
+                got += 1
+                pending -= 1
+                sequence = int(message.metadata.sequence.stream)
+                yield LogMessage(subjects.room_of(message.subject), sequence, message.data)
+                if got == 500 or not pending:
+                    break
+            if not got:
+                raise LogUnavailable("the stream's heads stopped coming")
+
+    async def _batch(self, subject: str, seq: int, limit: int) -> list[LogMessage]:
+        """Up to `limit` further messages by one direct get; fewer (even none) says nothing about what there is."""
+        request = msgspec.json.encode({"seq": seq, "next_by_subj": subject, "batch": limit, "max_bytes": 4 << 20})
+        found: list[LogMessage] = []
+        async for message in self._answers(f"$JS.API.DIRECT.GET.{self._stream}", request):
+            headers = message.headers or {}
+            if "Status" in headers:
+                break
+            room = subjects.room_of(headers["Nats-Subject"])
+            found.append(LogMessage(room, int(headers["Nats-Sequence"]), message.data))
+        return found
+
+    async def _answers(self, subject: str, request: bytes) -> AsyncIterator[Msg]:
+        """The messages that answer one request, until the caller has had enough."""
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox)
+        try:
+            await self._client.publish(subject, request, reply=inbox)
+            while True:
+                yield await subscription.next_msg(timeout=READ_TIMEOUT)
+        except _CAUGHT as error:
+            raise LogUnavailable(f"no answer on {subject}") from error
+        finally:
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
+
+    async def _from_leader(self, request: dict[str, Any]) -> LogMessage | None:
+        answer = await self._request(
+            f"$JS.API.STREAM.MSG.GET.{self._stream}", msgspec.json.encode(request), READ_TIMEOUT
+        )
+        got = msgspec.json.decode(answer, type=_GetAnswer)
+        if got.message is not None:
+            return LogMessage(subjects.room_of(got.message.subject), got.message.seq, b64decode(got.message.data))
+        if got.error is not None and got.error.err_code == _NO_MESSAGE:
+            return None
+        raise LogUnavailable(got.error.description if got.error else "an answer that says nothing")
+
+    async def _request(
+        self, subject: str, payload: bytes, timeout: float, headers: dict[str, str] | None = None
+    ) -> bytes:
+        try:
+            answer = await self._client.request(subject, payload, timeout=timeout, headers=headers)
+        except (*_CAUGHT, asyncio.TimeoutError, nats.errors.OutboundBufferLimitError) as error:
+            raise LogUnavailable(f"no answer on {subject}: {type(error).__name__}") from error
+        return answer.data

@@ -1,0 +1,259 @@
+"""Shell layer: what any process of the system does: settings, logs, NATS, ops port, signals, a clean end. Knows no service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final, Generic, TypeVar
+
+import nats
+import nats.errors
+import uvicorn
+from nats.aio.client import Client
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from . import provision
+from .config import ConfigError, Settings, load
+from .telemetry import ServiceMetrics, log
+
+T = TypeVar("T", bound=Settings)
+
+Check = Callable[[], Awaitable[str]]
+"""A readiness check: the empty string, or what is wrong."""
+
+
+async def connect(settings: Settings, name: str, reconnected: Callable[[], None] = lambda: None, *, echo: bool = True) -> Client:
+    """A connection to NATS that comes back by itself for ever. Raises `TimeoutError` if there is none at start in time.
+
+    Without `echo` it does not hear what it says itself.
+    nats-py tries for ever even without `allow_reconnect`, so the deadline is ours.
+    """
+
+    async def on_error(error: Exception) -> None:
+        log.warning("nats.error", error=repr(error))
+
+    async def on_disconnect() -> None:
+        log.warning("nats.disconnected")
+
+    async def on_reconnect() -> None:
+        log.info("nats.reconnected")
+        reconnected()
+
+    options: dict[str, Any] = {
+        "servers": [url.strip() for url in settings.nats_url.split(",") if url.strip()],
+        "name": f"roundtable-{name}-{settings.instance}",
+        "inbox_prefix": f"_INBOX_{name}",
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.1,
+        "connect_timeout": 2,
+        "ping_interval": 5,
+        "max_outstanding_pings": 2,
+        "pending_size": 8 << 20,
+        "no_echo": not echo,
+        "error_cb": on_error,
+        "disconnected_cb": on_disconnect,
+        "reconnected_cb": on_reconnect,
+    }
+    if settings.nats_user:
+        options |= {"user": settings.nats_user, "password": settings.nats_password}
+    if settings.nats_credentials:
+        options["user_credentials"] = settings.nats_credentials
+    if settings.nats_tls_ca:
+        import ssl
+
+        options["tls"] = ssl.create_default_context(cafile=settings.nats_tls_ca)
+    try:
+        async with asyncio.timeout(settings.start_timeout):
+            return await nats.connect(**options)
+    except TimeoutError:
+        raise TimeoutError(f"no NATS at {settings.nats_url} within {settings.start_timeout:g} s") from None
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn without its own signal handlers: they would close every WebSocket with 1012 at once."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Process(Generic[T]):
+    """One running process. `start` functions of services get it, add checks and cleanups, and return when they run."""
+
+    def __init__(self, service: str, settings: T, client: Client) -> None:
+        self.service: Final = service
+        self.settings: Final = settings
+        self.client: Final = client
+        self.registry: Final = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.metrics: Final = ServiceMetrics(self.registry, service)
+        self.checks: Final[dict[str, Check]] = {"nats": self._nats_ready}
+        self.stopping: Final = asyncio.Event()
+        self.reconnected: Final[list[Callable[[], None]]] = []
+        self._server: QuietServer | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._began: Final = time.time()
+
+    async def _nats_ready(self) -> str:
+        return "" if self.client.is_connected else "not connected"
+
+    def ops_routes(self) -> list[Route]:
+        return [
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
+        ]
+
+    async def _healthz(self, _: Request) -> Response:
+        return JSONResponse({"status": "alive", "service": self.service, "uptime": round(time.time() - self._began, 1)})
+
+    async def _readyz(self, _: Request) -> Response:
+        faults = {name: fault for name, check in self.checks.items() if (fault := await check())}
+        if self.stopping.is_set():
+            faults["process"] = "draining"
+        body = {
+            "status": "not ready" if faults else "ready",
+            "service": self.service,
+            "instance": self.settings.instance,
+            "checks": {name: faults.get(name, "ok") for name in (*self.checks, *faults)},
+        }
+        return JSONResponse(body, 503 if faults else 200)
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def serve(self, app: ASGIApp | None = None, **options: Any) -> None:
+        """Listens on the HTTP port. Raises `OSError` when that cannot be."""
+        config = uvicorn.Config(
+            app or Starlette(routes=self.ops_routes()),
+            host=self.settings.http_host,
+            port=self.settings.http_port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            **options,
+        )
+        self._server = QuietServer(config)
+        self._serving = asyncio.create_task(_serve(self._server), name="http")
+        while not self._server.started:
+            if self._serving.done():
+                raise OSError(f"cannot listen on {config.host}:{config.port} (ROUNDTABLE_HTTP_HOST, ROUNDTABLE_HTTP_PORT)")
+            await asyncio.sleep(0.005)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        log.info("http.listening", host=config.host, port=port)
+
+    async def stop_serving(self) -> None:
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._serving), 3)
+            if not self._serving.done():
+                self._server.force_exit = True
+                await self._serving
+
+
+async def _serve(server: QuietServer) -> None:
+    with contextlib.suppress(SystemExit):  # uvicorn's way to say that the port is taken
+        await server.serve()
+
+
+async def _provisioned(process: Process[Any]) -> None:
+    """Streams and buckets are there: by our own hand where we may, else by waiting for whoever may."""
+    deadline = time.monotonic() + process.settings.start_timeout
+    while True:
+        try:
+            if process.settings.provision:
+                await provision.provision(process.client, process.settings)
+            await provision.epochs(process.client)
+            return
+        except (nats.errors.Error, asyncio.TimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the streams are not there: {error!r}") from None
+            log.warning("provision.waiting", error=repr(error))
+            await asyncio.sleep(0.5)
+
+
+Start = Callable[[Process[T]], Awaitable[Callable[[], Awaitable[None]]]]
+"""Starts a service and returns what stops it."""
+
+
+def _call(hooks: list[Callable[[], None]]) -> None:
+    for hook in hooks:
+        hook()
+
+
+async def _run(service: str, settings: T, start: Start[T], echo: bool) -> int:
+    log.configure(service, settings.instance, settings.log_level)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    hooks: list[Callable[[], None]] = []
+    client: Client | None = None
+    try:
+        client = await _unless(stopping, connect(settings, service, lambda: _call(hooks), echo=echo))
+        if client is None:
+            return 0
+        process = Process(service, settings, client)
+        process.reconnected.append(process.metrics.nats_reconnects.inc)
+        await _provisioned(process)
+        stop = await start(process)
+        hooks.extend(process.reconnected)
+    except (TimeoutError, OSError, nats.errors.Error, ConfigError) as error:
+        log.error("start.failed", error=str(error))
+        if client is not None:
+            await client.close()
+        return 1
+    log.info("started", nats=client.connected_url.netloc if client.connected_url else "")
+    await stopping.wait()
+    log.info("stopping")
+    process.stopping.set()
+    try:
+        await stop()
+    finally:
+        await process.stop_serving()
+        await client.close()
+    log.info("stopped")
+    return 0
+
+
+R = TypeVar("R")
+
+
+async def _unless(stopping: asyncio.Event, work: Awaitable[R]) -> R | None:
+    """The work's result, or None when the process is told to stop before it is there."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    return None
+
+
+def main(service: str, kind: type[T], start: Start[T], *, echo: bool = True) -> None:
+    """A service's `__main__`: exit status 0 after a clean end, 1 when it could not start, 2 for a wrong environment."""
+    try:
+        settings = load(kind)
+    except ConfigError as error:
+        print(f"roundtable {service}: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        sys.exit(asyncio.run(_run(service, settings, start, echo)))
+    sys.exit(uvloop.run(_run(service, settings, start, echo)))

@@ -1,0 +1,250 @@
+"""Test layer: a participant as tests see one, over any transport: connects, asks, tells, and keeps all that it was told.
+
+A behaviour is tested once, against `Player`; the transports are its forms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+import jwt
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from .system import SECRET
+
+WAIT: Final = 5.0
+"""Seconds after which something that should come has not."""
+_numbers = itertools.count(1)
+
+
+def token(
+    user: str, room: str = "*", role: str = "player", *, ttl: float = 3600, name: str | None = None, key: str = SECRET, **claims: Any
+) -> str:
+    """A token of the test system's secret."""
+    said = {"sub": user, "name": name or user.title(), "room": room, "role": role, "exp": time.time() + ttl, "iat": time.time()}
+    return jwt.encode({**said, **claims}, key, "HS256")
+
+
+class Problem(Exception):
+    """An error message that answered a request."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        self.code: int = error["code"]
+        self.reason: str = error["reason"]
+        self.message: str = error["message"]
+        self.retry_after: float | None = error.get("retryAfter")
+        super().__init__(f"{self.code} {self.reason}: {self.message}")
+
+
+class Player:
+    """`messages` holds everything that came, in order; `cursor` the last one that was told."""
+
+    def __init__(self, url: str, user: str = "", room: str = "lobby", role: str = "player", **options: Any) -> None:
+        self.url = url
+        self.user = user
+        self.room = room
+        self.role = role
+        self.options = options
+        self.messages: list[dict[str, Any]] = []
+        self.welcome: dict[str, Any] = {}
+        self.cursor = ""
+        self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._answers: dict[str, asyncio.Future[Any]] = {}
+        self._arrived = asyncio.Condition()
+        self._read = 0
+
+    # -- what a transport does
+
+    async def open(self, cursor: str) -> None:
+        raise NotImplementedError
+
+    async def transmit(self, message: Any) -> None:
+        """Sends one message, or a list of them."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    # -- what tests do
+
+    @property
+    def credentials(self) -> str:
+        given: str | None = self.options.get("token")
+        if given is not None:
+            return given
+        return token(self.user, self.room, self.role) if self.user else ""
+
+    async def connect(self, cursor: str = "") -> dict[str, Any]:
+        """Returns the welcome's data."""
+        await self.open(cursor)
+        message = await self.event("session.welcome")
+        self.welcome = message["data"]
+        return self.welcome
+
+    async def snapshots(self) -> dict[str, list[Any]]:
+        """The three snapshots that follow a fresh welcome, their pages joined."""
+        found: dict[str, list[Any]] = {}
+        for service, field in (("canvas", "operations"), ("presence", "presence"), ("activity", "activities")):
+            found[service] = []
+            while True:
+                data = (await self.event(f"{service}.snapshot"))["data"]
+                found[service] += data[field]
+                if not data["more"]:
+                    break
+        return found
+
+    async def request(self, method: str, params: Any = None, *, ident: str | None = None, wait: float = WAIT) -> Any:
+        """The answer's data. Raises `Problem`."""
+        ident = ident or f"{self.user}-{next(_numbers)}-{time.time_ns() % 10**9}"
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._answers[ident] = future
+        await self.transmit({"type": "request", "id": ident, "method": method, "params": params or {}, "timestamp": time.time() * 1000})
+        return await asyncio.wait_for(future, wait)
+
+    async def tell(self, method: str, params: Any) -> None:
+        await self.transmit({"type": "event", "method": method, "params": params})
+
+    async def draw(self, *idents: str, ident: str | None = None, wait: float = WAIT) -> Any:
+        return await self.request("canvas.draw", {"operations": [stroke(each) for each in idents]}, ident=ident, wait=wait)
+
+    async def event(self, method: str, matching: Callable[[Any], bool] = lambda _: True, wait: float = WAIT) -> dict[str, Any]:
+        """The next event of that name whose data matches; what comes before it is passed over (and stays in `messages`)."""
+
+        def found() -> bool:
+            while self._read < len(self.messages):
+                message = self.messages[self._read]
+                self._read += 1
+                if message.get("type") == "event" and message["method"] == method and matching(message["data"]):
+                    return True
+            return False
+
+        try:
+            async with asyncio.timeout(wait), self._arrived:
+                await self._arrived.wait_for(lambda: found() or self.closed.done())
+        except TimeoutError:
+            raise AssertionError(f"{self.user}: no {method} within {wait:g} s; had {self.told()[-12:]}") from None
+        message = self.messages[self._read - 1]
+        if message.get("method") != method:
+            raise AssertionError(f"{self.user}: closed with {self.closed.result()} before {method}; had {self.told()[-12:]}")
+        return message
+
+    async def wait_for(self, condition: Callable[[], bool], wait: float = WAIT) -> None:
+        """Until what was told makes the condition true."""
+        async with asyncio.timeout(wait), self._arrived:
+            await self._arrived.wait_for(condition)
+
+    async def close_code(self, wait: float = WAIT) -> tuple[int, str]:
+        return await asyncio.wait_for(asyncio.shield(self.closed), wait)
+
+    def told(self, prefix: str = "") -> list[str]:
+        """The names of the events that came, those that begin so."""
+        return [m["method"] for m in self.messages if m.get("type") == "event" and m["method"].startswith(prefix)]
+
+    def strokes(self) -> list[str]:
+        """Ids of all strokes told as events, in order."""
+        return [
+            operation["id"]
+            for message in self.messages
+            if message.get("type") == "event" and message["method"] == "canvas.draw"
+            for operation in message["data"]["operations"]
+        ]
+
+    def errors(self) -> list[dict[str, Any]]:
+        return [message["error"] for message in self.messages if message.get("type") == "error"]
+
+    async def __aenter__(self) -> Player:
+        await self.connect(self.options.get("cursor", ""))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # -- what transports call
+
+    async def arrived(self, message: dict[str, Any]) -> None:
+        async with self._arrived:
+            self.messages.append(message)
+            if isinstance(message.get("id"), str) and message.get("type") == "event":
+                self.cursor = message["id"]
+            future = self._answers.pop(message.get("id", ""), None) if message.get("type") in ("response", "error") else None
+            if future is not None and not future.done():
+                if message["type"] == "error":
+                    future.set_exception(Problem(message["error"]))
+                else:
+                    future.set_result(message["data"])
+            self._arrived.notify_all()
+
+    async def ended(self, code: int, reason: str) -> None:
+        async with self._arrived:
+            if not self.closed.done():
+                self.closed.set_result((code, reason))
+            for future in self._answers.values():
+                if not future.done():
+                    future.set_exception(ConnectionError(f"closed with {code} {reason}"))
+            self._arrived.notify_all()
+
+
+class WebSocketPlayer(Player):
+    """`format`: json or msgpack; `deflate`; `raw` headers and subprotocols by options."""
+
+    def __init__(self, url: str, user: str = "", room: str = "lobby", role: str = "player", **options: Any) -> None:
+        super().__init__(url, user, room, role, **options)
+        self.format: Literal["json", "msgpack"] = options.get("format", "json")
+        self.socket: ClientConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    async def open(self, cursor: str) -> None:
+        query = self.options.get("query", f"room={self.room}") + (f"&cursor={cursor}" if cursor else "")
+        headers = dict(self.options.get("headers", {}))
+        if self.credentials:
+            headers["Authorization"] = f"Bearer {self.credentials}"
+        self.socket = await connect(
+            f"{self.url}{self.options.get('path', '/ws')}?{query}",
+            additional_headers=headers,
+            subprotocols=self.options.get("subprotocols", [f"roundtable.v1.{self.format}"]),
+            compression="deflate" if self.options.get("deflate") else None,
+            max_size=None,
+            ping_interval=None,
+            open_timeout=WAIT,
+            proxy=None,
+        )
+        self._reader = asyncio.create_task(self._receive(self.socket))
+
+    async def _receive(self, socket: ClientConnection) -> None:
+        try:
+            async for frame in socket:
+                await self.arrived(json.loads(frame) if isinstance(frame, str) else msgspec.msgpack.decode(frame))
+        except ConnectionClosed:
+            pass
+        finally:
+            await self.ended(socket.close_code or 1006, socket.close_reason or "")
+
+    async def transmit(self, message: Any) -> None:
+        assert self.socket is not None
+        data: str | bytes = json.dumps(message) if self.format == "json" else msgspec.msgpack.encode(message)
+        await self.socket.send(data)
+
+    async def close(self) -> None:
+        if self.socket is not None:
+            await self.socket.close()
+        if self._reader is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+
+    def abort(self) -> None:
+        """The network breaks: no close frame."""
+        assert self.socket is not None
+        self.socket.transport.abort()
+
+
+def stroke(ident: str, **fields: Any) -> dict[str, Any]:
+    """A small valid `DrawOperation`."""
+    return {"type": "draw", "tool": "pen", "points": [{"x": 1, "y": 2}, {"x": 3.5, "y": -4}], "color": "#1e90ff", "size": 3, "id": ident, **fields}

@@ -1,0 +1,1 @@
+"""The canvas service: what is drawn, cleared, undone and redone in a room."""

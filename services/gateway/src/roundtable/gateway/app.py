@@ -1,0 +1,35 @@
+"""Shell layer: the gateway's HTTP side as one Starlette application: which path is whose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from .errors_http import EXCEPTION_HANDLERS
+from .service import Gateway
+from .transports import websocket
+from .web import page
+
+
+def application(gateway: Gateway, routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()) -> Starlette:
+    """`routes`: those that need more than the gateway."""
+    serve_socket = websocket.endpoint(gateway)
+
+    async def table(_: Request) -> Response:
+        return page()
+
+    return Starlette(
+        routes=[
+            WebSocketRoute("/", serve_socket),
+            WebSocketRoute("/ws", serve_socket),
+            Route("/", table),
+            *routes,
+        ],
+        middleware=middleware,
+        exception_handlers=EXCEPTION_HANDLERS,
+    )

@@ -1,0 +1,89 @@
+"""Shell layer: one request of a client to its service and back: the answer comes after its event has been told (RS7)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from roundtable.common.command_handler import now_ms
+from roundtable.common.cursor import Position
+from roundtable.common.schema.envelope import ErrorMessage, Response, to_json
+from roundtable.common.schema.errors import Refusal
+from roundtable.common.schema.log import CommandMessage, Service
+from roundtable.common.schema.presence import PresenceData, PresenceList
+from roundtable.common.telemetry import CONTEXT, log
+
+from .hub import Hub
+from .metrics import GatewayMetrics
+from .relay import Relay
+from .room import Room
+from .session import Ask
+
+REACH: Final = 2.0
+"""Seconds that an answer waits for its event to come round; then it goes ahead of it."""
+
+_presence = msgspec.json.Decoder(PresenceData).decode
+_presence_list = msgspec.json.Decoder(PresenceList).decode
+
+
+def error_message(refusal: Refusal, ident: str = "", method: str = "") -> ErrorMessage:
+    return ErrorMessage(refusal.body, now_ms(), ident or UNSET, method or UNSET)
+
+
+class Commands:
+    def __init__(self, relay: Relay, hub: Hub, metrics: GatewayMetrics) -> None:
+        self._relay = relay
+        self._hub = hub
+        self._metrics = metrics
+
+    async def ask(self, room: Room, ask: Ask) -> Response | ErrorMessage:
+        """Never raises; what goes wrong is an error message."""
+        began = time.perf_counter()
+        method, command = ask.method, ask.command
+        try:
+            data = await self._answer(room, ask)
+            outcome = "ok"
+            message: Response | ErrorMessage = Response(command.id, method.name, data, now_ms())
+        except Refusal as refusal:
+            outcome = refusal.reason
+            message = error_message(refusal, command.id, method.name)
+        except Exception as error:
+            CONTEXT.set({"room": room.name, "connection": command.connection, "request": command.id})
+            log.exception("request.failed", method=method.name, error=repr(error))
+            outcome = "internal"
+            message = error_message(Refusal("internal"), command.id, method.name)
+        self._metrics.requests.labels(method.name, outcome).inc()
+        self._metrics.request_seconds.observe(time.perf_counter() - began)
+        return message
+
+    async def _answer(self, room: Room, ask: Ask) -> Raw:
+        method = ask.method
+        assert method.service != "gateway"
+        data, position = await self.call(method.service, room.name, ask.command)
+        try:
+            await asyncio.wait_for(room.reach(method.service, position), REACH)
+        except asyncio.TimeoutError:
+            log.warning("relay.behind", room=room.name, log=method.service, position=str(position))
+        if method.cursor:
+            cursor = room.cursor_at(room.vector.moved(method.service, position)).encode()
+            return Raw(bytes(data)[:-1] + b',"cursor":"' + cursor + b'"}')
+        if method.answer is PresenceData:
+            return to_json(self.presence_now(room, _presence(data)))
+        if method.answer is PresenceList:
+            people = _presence_list(data).presence
+            return to_json(PresenceList(tuple(self.presence_now(room, each) for each in people)))
+        return data
+
+    async def call(self, service: Service, room: str, command: CommandMessage) -> tuple[Raw, Position]:
+        """A service's answer and the place in its log at which it is true. Raises `Refusal`."""
+        reply = await self._relay.commands.request(service, room, command)
+        if reply.error is not UNSET:
+            raise Refusal.of(reply.error)
+        return (Raw(b"{}") if reply.data is UNSET else reply.data), Position.parse(reply.position)
+
+    def presence_now(self, room: Room, data: PresenceData) -> PresenceData:
+        return room.overlay(data, lambda user: self._hub.last_seen(room.name, user))

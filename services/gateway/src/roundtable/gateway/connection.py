@@ -1,0 +1,363 @@
+"""Shell layer: one participant at one table, whatever the transport: joins the room, asks, is told, leaves.
+
+Knows no frames and no HTTP: a transport gives it an `Outlet` to write to, and calls `receive` and `lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from roundtable.common import VERSION
+from roundtable.common.command_handler import now_ms
+from roundtable.common.cursor import Cursor, Vector
+from roundtable.common.schema.envelope import Response, ServerEvent, ServerMessage, to_json
+from roundtable.common.schema.errors import Refusal
+from roundtable.common.schema.log import SERVICES
+from roundtable.common.schema.session import Claims, Limits, LoggedIn, Server, TokenExpiring, Welcome
+from roundtable.common.telemetry import CONTEXT
+
+from . import snapshots
+from .codecs import Codec
+from .commands import error_message
+from .room import Room
+from .session import Ask, Authenticate, Effect, End, MoveCursor, Refuse, Reply, Session, ShowPreview
+
+if TYPE_CHECKING:
+    from .service import Gateway
+
+QUEUE: Final = 256
+"""Requests of one connection that may wait for one service; the next is refused."""
+EXPIRY_NOTICE_MS: Final = 60_000
+
+
+class Outlet(Protocol):
+    """What a transport offers for writing. `write` never waits; `waiting` says how many bytes have not left yet."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def waiting(self) -> int: ...
+
+    async def drained(self) -> None:
+        """Returns when the transport takes more; at once after it has ended."""
+        ...
+
+    def ping(self) -> None:
+        """Makes the peer give a sign of life, or gives one."""
+        ...
+
+    def end(self, refusal: Refusal) -> None:
+        """Tells the reason and closes. Nothing is written after it."""
+        ...
+
+
+class Connection:
+    """A `Member` of its room once it is level with it."""
+
+    __slots__ = (
+        "session", "codec", "user", "role", "paused", "room", "address", "ended", "next_check",
+        "_gateway", "_outlet", "_queues", "_workers", "_missed", "_heard", "_warned", "_joined", "__weakref__",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, session: Session, outlet: Outlet, codec: Codec, address: str) -> None:
+        claims = session.claims
+        assert claims is not None
+        self.session = session
+        self.codec = codec
+        self.user = claims.user_id
+        self.role = session.role
+        self.paused = False
+        self.room: Room | None = None
+        self.address = address
+        self.ended = False
+        self.next_check = float("inf")
+        self._gateway = gateway
+        self._outlet = outlet
+        self._queues: dict[str, deque[Ask]] | None = None
+        self._workers: set[asyncio.Task[None]] | None = None
+        self._missed = False
+        self._heard = time.monotonic()
+        self._warned = False
+        self._joined = False
+
+    # -- coming
+
+    async def join(self, cursor: str) -> None:
+        """Welcome, then what was missed or the snapshots, then live (CO7, CO8, RS2, RS3). Raises `Refusal`."""
+        gateway, session = self._gateway, self.session
+        async with gateway.hub.live(session.room) as room:
+            self.room = room
+            self._joined = True
+            position = await gateway.presence.open(
+                room.name, self.user, self._claims.username, session.id, session.transport
+            )
+            await room.reach("presence", position)
+            place = await self._recover(room, cursor)
+            if place is None:
+                snapshot = await snapshots.take(room, gateway.commands, self)
+                place = snapshot.vector
+                self.send(self._welcome(room, place, recovered=False))
+                for event in snapshot.events:
+                    self.send(event)
+                    await self._outlet.drained()
+            else:
+                self.send(self._welcome(room, place, recovered=True))
+            await self._follow(room, place)
+        self._schedule_check()
+
+    async def _recover(self, room: Room, text: str) -> Vector | None:
+        """The place that the cursor names, if every event after it can be told."""
+        if not text:
+            return None
+        outcome = "refused"
+        try:
+            cursor = Cursor.parse(text)
+            if await room.recoverable(cursor):
+                outcome = "whole"
+                return cursor.vector
+        except ValueError:
+            outcome = "unreadable"
+        finally:
+            self._gateway.metrics.recoveries.labels(outcome).inc()
+        return None
+
+    async def _follow(self, room: Room, place: Vector) -> None:
+        """Tells what came after that place until it is level with the room, and then becomes a member in the same step."""
+        for service in SERVICES:
+            await room.reach(service, place.at(service))
+        while not self.ended:
+            entries = await room.after(place)
+            for entry in entries:
+                place = place.moved(entry.service, entry.position)
+                self.send(entry.seen_by(self.user, self.role))
+            if place.covers(room.vector):
+                room.flush()  # what waits in the outbox is part of what we have just been told
+                room.members[self] = None
+                return
+            if not entries:
+                place = _level(place, room.vector)  # messages without events
+            await self._outlet.drained()
+
+    def _welcome(self, room: Room, place: Vector, recovered: bool) -> ServerEvent:
+        settings, claims = self._gateway.settings, self._claims
+        welcome = Welcome(
+            connection_id=self.session.id,
+            user_id=claims.user_id,
+            username=claims.username,
+            role=self.role,
+            room=room.name,
+            transport=self.session.transport,
+            cursor=room.cursor_at(place),
+            recovered=recovered,
+            token_expires_at=claims.expires_at,
+            heartbeat_interval=int(settings.heartbeat_seconds * 1000),
+            limits=Limits(settings.message_bytes, settings.messages_per_minute, settings.cursor_hz),
+            server=Server("roundtable", VERSION),
+        )
+        return ServerEvent("session.welcome", to_json(welcome), now_ms(), welcome.cursor)
+
+    @property
+    def _claims(self) -> Claims:
+        assert self.session.claims is not None
+        return self.session.claims
+
+    async def reopen_presence(self) -> None:
+        if self.room is not None and not self.ended:
+            session = self.session
+            await self._gateway.presence.open(
+                self.room.name, self.user, self._claims.username, session.id, session.transport
+            )
+
+    # -- what the client says
+
+    def receive(self, data: bytes) -> None:
+        """One frame's payload or one request's body."""
+        now = self._heard = time.monotonic()
+        self._gateway.metrics.received.inc(len(data))
+        at = now_ms()
+        for effect in self.session.receive(data, self.codec.format, now, at):
+            if self.ended:
+                return
+            self._do(effect)
+        if self.room is not None:
+            self._gateway.hub.seen(self.room.name, self.user, at)
+
+    def alive(self) -> None:
+        """The peer gave a sign of life that is no message."""
+        self._heard = time.monotonic()
+
+    def _do(self, effect: Effect) -> None:
+        room = self.room
+        match effect:
+            case Ask():
+                self._enqueue(effect)
+            case MoveCursor(x, y) if room is not None:
+                room.move(self.user, x, y)
+            case ShowPreview(preview) if room is not None:
+                room.ink(self.user, preview)
+            case Reply(ident, method, data):
+                if ident:
+                    self.send(Response(ident, method, data, now_ms()))
+            case Refuse(refusal, ident, method):
+                self._gateway.metrics.limited.labels(refusal.reason).inc()
+                self.send(error_message(refusal, ident, method))
+            case Authenticate(ident, method, token):
+                self._spawn(self._authenticate(ident, method, token))
+            case End(refusal):
+                self.end(refusal)
+            case _:
+                pass
+
+    def _enqueue(self, ask: Ask) -> None:
+        """Requests of one connection to one service go one after another, so that no retry changes their order."""
+        if self._queues is None:
+            self._queues = {}
+        service = ask.method.service
+        queue = self._queues.get(service)
+        if queue is None:
+            queue = self._queues[service] = deque((ask,))
+            self._spawn(self._work(service, queue))
+        elif len(queue) >= QUEUE:
+            refusal = Refusal("overloaded", f"{QUEUE} requests of this connection are waiting already")
+            self.send(error_message(refusal, ask.command.id, ask.method.name))
+        else:
+            queue.append(ask)
+
+    async def _work(self, service: str, queue: deque[Ask]) -> None:
+        assert self.room is not None and self._queues is not None
+        CONTEXT.set({"connection": self.session.id, "room": self.room.name})
+        while queue:
+            ask = queue.popleft()
+            message = await self._gateway.commands.ask(self.room, ask)
+            if ask.answered or not isinstance(message, Response):
+                self.send(message)
+        del self._queues[service]
+
+    async def _authenticate(self, ident: str, method: str, token: str) -> None:
+        """A new token in a living connection (AU3)."""
+        try:
+            claims = await self._gateway.identity.of_token(token)
+            self.renew(claims)
+        except Refusal as refusal:
+            self.send(error_message(refusal, ident, method))
+            return
+        answer = LoggedIn(claims.user_id, claims.username, self.role, claims.expires_at)
+        self.send(Response(ident, method, to_json(answer), now_ms()))
+
+    def renew(self, claims: Claims) -> None:
+        """Raises `Refusal("forbidden")` for somebody else's token, or one that is not good for this room."""
+        role = claims.role_in(self.session.room)
+        if claims.user_id != self.user:
+            raise Refusal("forbidden", "The token is another user's")
+        if role is None:
+            raise Refusal("forbidden", "The token is not good for this room")
+        self.session.claims, self.session.role, self.role = claims, role, role
+        self._warned = False
+        self._schedule_check()
+
+    # -- what it is told
+
+    def send(self, message: ServerMessage) -> None:
+        """To this connection alone."""
+        if not self.ended:
+            self._push(self.codec.frame(message))
+
+    def write(self, data: bytes) -> None:
+        if not self.ended:
+            self._outlet.write(data)
+
+    def write_lasting(self, data: bytes) -> None:
+        self._missed = True
+        self._gateway.metrics.merged.inc()
+        if data:
+            self._push(data)
+
+    def _push(self, data: bytes) -> None:
+        """What may not be lost: so a reader for whom too much waits already is sent away with its cursor (RS8)."""
+        if self.ended:
+            return
+        if self._outlet.waiting() > self._gateway.settings.slow_bytes:
+            self._gateway.metrics.slow.inc()
+            self.end(Refusal("slow_consumer"))
+        else:
+            self._outlet.write(data)
+
+    def keeps_up(self, ready: bool) -> None:
+        """From the transport: its buffer is full, or has drained."""
+        self.paused = not ready
+        if ready and self._missed and self.room is not None and not self.ended:
+            self._missed = False
+            cursors = self.room.all_cursors(self.user)
+            if cursors is not None:
+                self._outlet.write(self.codec.frame(cursors))
+
+    # -- time
+
+    def _schedule_check(self) -> None:
+        """When `check` has something to do next: a ping, a token's end, a silent peer."""
+        now, expires = time.monotonic(), self._claims.expires_at
+        self.next_check = now + self._gateway.settings.heartbeat_seconds
+        if expires is not None:
+            at = expires if self._warned else expires - self._notice()
+            self.next_check = min(self.next_check, now + (at - now_ms()) / 1000)
+
+    def _notice(self) -> float:
+        """Milliseconds before the token's end at which it is told: 60 s, or a third of the life it came with (AU3)."""
+        claims = self._claims
+        if claims.expires_at is None:
+            return 0
+        return min(EXPIRY_NOTICE_MS, claims.life_ms / 3)
+
+    def check(self, now: float) -> None:
+        """Called by the hub when `next_check` has come."""
+        interval, claims = self._gateway.settings.heartbeat_seconds, self._claims
+        if claims.expires_at is not None:
+            left = claims.expires_at - now_ms()
+            if left <= 0:
+                self.end(Refusal("token_expired"))
+                return
+            if left <= self._notice() and not self._warned:
+                self._warned = True
+                self.send(ServerEvent("session.token_expiring", to_json(TokenExpiring(claims.expires_at)), now_ms()))
+        if self.session.transport == "websocket" and now - self._heard > 2.5 * interval:
+            self.end(Refusal("protocol_error", "no sign of life"))
+            return
+        self._outlet.ping()
+        self._schedule_check()
+
+    # -- going
+
+    def end(self, refusal: Refusal) -> None:
+        """Closes it from our side."""
+        if not self.ended:
+            self._gateway.metrics.closed.labels(refusal.reason).inc()
+            self._leave()
+            self._outlet.end(refusal)
+
+    def lost(self) -> None:
+        """The transport has ended. Requests that were taken are still carried out."""
+        if not self.ended:
+            self._gateway.metrics.closed.labels("peer").inc()
+            self._leave()
+
+    def _leave(self) -> None:
+        self.ended = True
+        if self.room is not None:
+            self.room.members.pop(self, None)
+        if self._joined:
+            self._gateway.presence.close(self.session.room, self.user, self._claims.username, self.session.id)
+        self._gateway.forget(self)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        if self._workers is None:
+            self._workers = set()
+        task = asyncio.ensure_future(work)
+        self._workers.add(task)
+        task.add_done_callback(self._workers.discard)
+
+
+def _level(place: Vector, room: Vector) -> Vector:
+    return Vector(*(max(mine, theirs) for mine, theirs in zip(place, room, strict=True)))

@@ -1,0 +1,197 @@
+"""Shell layer: all live rooms and connections of this gateway, and its limits on them. Speaks no transport."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+import nats.errors
+from nats.aio.subscription import Subscription
+
+from roundtable.common.eventlog import LogUnavailable
+from roundtable.common.schema.basics import Point
+from roundtable.common.schema.errors import Refusal
+from roundtable.common.schema.log import SERVICES
+from roundtable.common.telemetry import log
+
+from .config import GatewaySettings
+from .metrics import GatewayMetrics
+from .ratelimit import TokenBucket
+from .relay import Relay
+from .room import Room
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+OPEN_TIMEOUT: Final = 5.0
+AUDITS_AT_ONCE: Final = 16
+CHECK_EVERY: Final = 0.25
+
+
+class Hub:
+    def __init__(self, relay: Relay, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+        self.rooms: Final[dict[str, Room]] = {}
+        self.connections: Final[dict[str, Connection]] = {}
+        self._relay = relay
+        self._settings = settings
+        self._metrics = metrics
+        self._users: Counter[str] = Counter()
+        self._addresses: Counter[str] = Counter()
+        self._buckets: dict[str, TokenBucket] = {}
+        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._seen: dict[tuple[str, str], int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._keep_house(), name="hub"), asyncio.create_task(self._audit(), name="audit")]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    # -- rooms
+
+    @contextlib.asynccontextmanager
+    async def live(self, name: str) -> AsyncIterator[Room]:
+        """The room, live for as long as the block runs and a little longer. Raises `Refusal("unavailable")`."""
+        room = self.rooms.get(name)
+        if room is None:
+            room = self.rooms[name] = Room(name, self._relay, self._settings, self._metrics)
+            room.opened = asyncio.create_task(self._open(room), name=f"open:{name}")
+            self._metrics.rooms.set(len(self.rooms))
+        room.holders += 1
+        try:
+            assert room.opened is not None
+            if not room.opened.done():
+                await asyncio.wait_for(asyncio.shield(room.opened), OPEN_TIMEOUT)
+            room.opened.result()
+            yield room
+        except (LogUnavailable, asyncio.TimeoutError, nats.errors.Error) as error:
+            raise Refusal("unavailable", "The room's log did not answer in time") from error
+        finally:
+            room.holders -= 1
+            room.used_until = time.monotonic() + self._settings.room_linger
+
+    async def _open(self, room: Room) -> None:
+        """Subscription first, then where the logs are: nothing is between them."""
+        try:
+            self._subscriptions[room.name] = await self._relay.listen(room)
+            last, cursors = await asyncio.gather(
+                asyncio.gather(*(self._relay.logs[service].last(room.name) for service in SERVICES)),
+                self._relay.ask_cursors(room.name),
+            )
+            room.cursors |= {moved.user: Point(moved.x, moved.y) for moved in cursors}
+            room.begin(last)
+        except BaseException:
+            await self._close(room)
+            raise
+
+    async def _close(self, room: Room) -> None:
+        self.rooms.pop(room.name, None)
+        self._metrics.rooms.set(len(self.rooms))
+        await self._relay.forget(self._subscriptions.pop(room.name, []))
+
+    async def _keep_house(self) -> None:
+        rounds = 0
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            now = time.monotonic()
+            for connection in tuple(self.connections.values()):
+                if now >= connection.next_check:
+                    connection.check(now)
+            rounds += 1
+            if rounds % 4:
+                continue
+            for room in tuple(self.rooms.values()):
+                if not room.members and not room.holders and now > room.used_until:
+                    await self._close(room)
+            for user, bucket in tuple(self._buckets.items()):
+                if not self._users[user] and bucket.full(now):
+                    del self._buckets[user]
+
+    # -- what no event has betrayed
+
+    async def _audit(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.audit_seconds)
+            await self.audit()
+
+    async def audit(self) -> None:
+        """Compares every live room with the logs: after a reconnect of NATS, and now and then."""
+        gate = asyncio.Semaphore(AUDITS_AT_ONCE)
+
+        async def one(room: Room) -> None:
+            async with gate:
+                await room.audit()
+
+        rooms = [room for room in self.rooms.values() if room.opened and room.opened.done() and not room.opened.exception()]
+        await asyncio.gather(*map(one, rooms))
+
+    async def reconnected(self) -> None:
+        """NATS is back: are the logs still the same, and what have we missed?"""
+        while True:
+            try:
+                changed = await self._relay.renew_epochs()
+                break
+            except (nats.errors.Error, asyncio.TimeoutError) as error:
+                log.warning("epoch.unknown", error=repr(error))
+                await asyncio.sleep(0.5)
+        if changed:
+            log.error("logs.changed", rooms=len(self.rooms))
+            for connection in tuple(self.connections.values()):
+                connection.end(Refusal("unavailable", "The logs are others than before"))
+            for room in tuple(self.rooms.values()):
+                await self._close(room)
+            return
+        await self.audit()
+
+    # -- connections and their limits
+
+    def admit(self, user: str, address: str) -> None:
+        """Counts a connection in. Raises `Refusal("rate_limited")` where there would be too many (LI3)."""
+        settings = self._settings
+        if settings.max_connections_per_user and self._users[user] >= settings.max_connections_per_user:
+            raise Refusal("rate_limited", f"A user may have {settings.max_connections_per_user} connections here", retry_after=5)
+        if address and settings.max_connections_per_address and self._addresses[address] >= settings.max_connections_per_address:
+            text = f"One address may have {settings.max_connections_per_address} connections here"
+            raise Refusal("rate_limited", text, retry_after=5)
+        if settings.max_connections and len(self.connections) >= settings.max_connections:
+            raise Refusal("overloaded", "This gateway is full")
+        self._users[user] += 1
+        self._addresses[address] += 1
+
+    def dismiss(self, user: str, address: str) -> None:
+        for counter, key in ((self._users, user), (self._addresses, address)):
+            counter[key] -= 1
+            if counter[key] <= 0:
+                del counter[key]
+
+    def bucket(self, user: str) -> TokenBucket | None:
+        """The user's, shared by all their connections here; None where there is no limit."""
+        most = self._settings.messages_per_minute
+        if not most:
+            return None
+        bucket = self._buckets.get(user)
+        if bucket is None:
+            bucket = self._buckets[user] = TokenBucket(most, most, time.monotonic())
+        return bucket
+
+    # -- signs of life
+
+    def seen(self, room: str, user: str, at: int) -> None:
+        self._seen[room, user] = at
+
+    def last_seen(self, room: str, user: str) -> int:
+        return self._seen.get((room, user), 0)
+
+    def take_seen(self) -> dict[str, dict[str, int]]:
+        """Signs of life since the last time: room to user to ms."""
+        taken: dict[str, dict[str, int]] = {}
+        for (room, user), at in self._seen.items():
+            taken.setdefault(room, {})[user] = at
+        self._seen.clear()
+        return taken

@@ -1,0 +1,1 @@
+"""The presence service: who is in a room, and how."""
