@@ -53,7 +53,7 @@ test: check ## check, then all tests, with a real nats-server
 check: $(SETUP) ## lint, format, types, import rule, generated files
 	$(PY) -m ruff check $(CODE)
 	$(PY) -m ruff format --check $(CODE)
-	$(PY) -m mypy
+	$(PY) -m mypy $(CODE)
 	$(VENV)/bin/lint-imports
 	@if [ -e $(COMMON)/codegen.py ] || [ -d $(COMMON)/codegen ]; then set -x; $(PY) -m roundtable.common.codegen --check; fi
 
@@ -82,5 +82,6 @@ clean: ## caches, builds and .venv/; the table's data only with DATA=1
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 ifdef DATA
-	rm -rf "$${ROUNDTABLE_DATA_DIR:-.data}"
+	@data="$${ROUNDTABLE_DATA_DIR:-.data}"; set -x; rm -rf "$$data/nats" "$$data/jwt-secret" "$$data/lock"; \
+	[ ! -d "$$data" ] || rmdir "$$data"
 endif

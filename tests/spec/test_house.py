@@ -99,6 +99,7 @@ def test_decisions_are_numbered_and_the_index_tells_what_they_say() -> None:
     rows = re.findall(
         r"^\| \[(\d{4})]\((\S+?)\) \| (.+?) \| (\w+) \| (\S+) \| ?(.*?) ?\|$", index, re.MULTILINE
     )
+    rules = set(re.findall(r"^### (\w+)$", (ROOT / "docs/spec.md").read_text(), re.MULTILINE))
     decisions = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))[1:]
     assert [row[1] for row in rows] == [path.name for path in decisions]
     for (number, file, title, status, date, concerns), path in zip(rows, decisions, strict=True):
@@ -113,6 +114,7 @@ def test_decisions_are_numbered_and_the_index_tells_what_they_say() -> None:
             "concerns": f"[{concerns}]",
         }
         assert f"# {number}. {title}\n" in path.read_text()
+        assert {rule for rule in concerns.split(", ") if rule} <= rules
         assert status in {"proposed", "accepted", "superseded"}
 
 

@@ -149,6 +149,8 @@ class Table:
         self.live, self.replayed, self.restored = (self.decider.initial() for _ in range(3))
         self.client = Client()
         self.model = model
+        self.story: list[tuple[list[str], Event]] = []
+        """Each fact, with the canvas that clients see after it."""
 
     def do(self, command: Command) -> Event | str | None:
         """The fact that it caused, if any, or the reason of its refusal."""
@@ -167,6 +169,7 @@ class Table:
         self.replayed = self.decider.evolve(self.replayed, recalled)
         self.restored = self.decider.evolve(self.restored, result)
         self.client.told(told.method, msgspec.json.decode(stored.data))
+        self.story.append((self.client.canvas, result))
         return result
 
     def _decide(self, state: State, command: Command) -> Event | str | None:
@@ -313,8 +316,8 @@ def commands() -> st.SearchStrategy[list[tuple[str, str, str]]]:
     )
 
 
-def played(history: Sequence[tuple[str, str, str]]) -> Table:
-    table = Table(Limits(), Model())
+def played(history: Sequence[tuple[str, str, str]], limits: Limits | None = None) -> Table:
+    table = Table(limits or Limits(), None if limits else Model())
     for number, (what, user, target) in enumerate(history):
         match what:
             case "draw":
@@ -356,6 +359,20 @@ def test_when_everybody_undoes_everything_the_canvas_is_empty_and_redo_brings_it
         assert isinstance(table.do(Redo("dan", "gm", user)), Redone)
     # Everything that took effect before took effect again, and the order of it between users makes no difference.
     assert table.look() == before
+
+
+@settings(max_examples=150, deadline=None)
+@given(history=commands(), decided=st.sampled_from([Limits(), TIGHT]))
+def test_facts_that_were_decided_under_other_limits_show_nothing_that_clients_do_not_see(
+    history: list[tuple[str, str, str]], decided: Limits
+) -> None:
+    folding = decider(TIGHT if decided != TIGHT else Limits())
+    state = folding.initial()
+    for client, event in played(history, decided).story:
+        state = folding.evolve(state, event)
+        state = projection.restore(projection.dump(state))
+        told = [one["id"] for one in msgspec.json.decode(bytes(projection.canvas(state).operations))]
+        assert told == [id_ for id_ in client if id_ in state.operations]
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from roundtable.canvas import projection
-from roundtable.canvas.decider import DECIDER, Draw, Event, State, Undo
+from roundtable.canvas.decider import DECIDER, Draw, Event, Redo, State, Undo
 from roundtable.common.schema.basics import Point
 from roundtable.common.schema.canvas import Cleared, Drawn, Redone, StateAnswer, StoredOperation, Undone
 from roundtable.common.schema.errors import Refusal
@@ -157,6 +157,37 @@ def test_undo_goes_on_where_it_was_after_a_snapshot() -> None:
     assert DECIDER.decide(again, Undo("ada", "player", "ada")) == (Undone("ada", ('ü"\\',), ()),)
     with pytest.raises(Refusal, match="is taken"):
         DECIDER.decide(again, Draw("ada", "player", (CIRCLE,)))
+
+
+@pytest.mark.rule("CV1", "CV2")
+def test_what_keeps_an_operation_from_sight_keeps_it_after_a_snapshot() -> None:
+    # Two clears hide it, then its draw is undone too.
+    state = folded(Drawn((CIRCLE,)), Cleared("mine", "ada", ("one",)), Undone("ada", (), ("one",)))
+    for event in (
+        Cleared("all", "gm", ("one",)),
+        Redone("ada", (), ()),
+        Drawn((ERASER,)),
+        Undone("ada", ('ü"\\',), ()),
+    ):
+        DECIDER.evolve(state, event)
+    for _ in range(2):
+        state = projection.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(projection.dump(state))))
+    told = []
+    for command in (
+        Undo("gm", "gm", "gm"),
+        Undo("ada", "player", "ada"),
+        Redo("ada", "player", "ada"),
+        Redo("ada", "player", "ada"),
+    ):
+        for event in DECIDER.decide(state, command):
+            told.append(event)
+            DECIDER.evolve(state, event)
+    assert told == [
+        Undone("gm", (), ()),
+        Undone("ada", (), ("one",)),
+        Redone("ada", (), ("one",)),
+        Redone("ada", ('ü"\\',), ()),
+    ]
 
 
 def test_a_dump_is_of_its_moment() -> None:

@@ -127,14 +127,20 @@ class Room(RuleBasedStateMachine):
         facts = self.do(OpenConnection(user, user, name, self.gateways[place], "poll", self.now))
         assert any(isinstance(fact, PresenceData) for fact in facts) == (not here)
 
+    @precondition(lambda self: self.connections)
+    @rule(data=st.data())
+    def close(self, data: st.DataObject) -> None:
+        user, name = data.draw(st.sampled_from(sorted(self.connections)))
+        gateway = self.connections.pop((user, name))
+        self.sign(user)
+        self.lost({user})
+        assert len(self.do(CloseConnection(user, name, gateway, self.now))) == 1
+
     @rule(user=USERS, name=NAMES, place=PLACES)
-    def close(self, user: str, name: str, place: int) -> None:
-        if self.connections.get((user, name)) == self.gateways[place]:
-            self.sign(user)
-            del self.connections[user, name]
-            self.lost({user})
-        facts = self.do(CloseConnection(user, name, self.gateways[place], self.now))
-        assert not any(isinstance(fact, PresenceData) for fact in facts)
+    def close_too_late(self, user: str, name: str, place: int) -> None:
+        """The connection has moved, or ended, and its old gateway says so only now."""
+        if self.connections.get((user, name)) != self.gateways[place]:
+            assert self.do(CloseConnection(user, name, self.gateways[place], self.now)) == []
 
     @rule(place=PLACES)
     def die(self, place: int) -> None:
@@ -231,6 +237,14 @@ class Room(RuleBasedStateMachine):
             now = told(self.live, user)
             assert (now.status, now.activity, now.username) == (shown.status, shown.activity, shown.username)
             assert now.last_seen <= self.now
+
+    @invariant()
+    def nobody_stays_online_in_silence(self) -> None:
+        since = self.live.hearing.since
+        assert since is not None
+        for user, shown in self.shown.items():
+            if shown.status == "online" and user not in self.alone:
+                assert self.now < max(self.live.last_seen(user), since) + LIMITS.silence
 
     @invariant()
     def nobody_with_a_connection_is_offline(self) -> None:

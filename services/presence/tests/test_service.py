@@ -37,11 +37,6 @@ FACTS: list[Fact] = [
 ]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def message(method: str, params: Any = None, user: str = "ada", username: str = "Ada") -> CommandMessage:
     return CommandMessage(method, Raw(msgspec.json.encode(params or {})), user, username, "spectator")
 
@@ -197,4 +192,4 @@ def test_a_room_is_occupied_while_anybody_is_shown() -> None:
 
 def test_a_snapshot_of_another_version_is_refused() -> None:
     with pytest.raises(ValueError, match="version 2"):
-        DOMAIN.restore([2, [], []])
+        DOMAIN.restore([2, [], [], {}])

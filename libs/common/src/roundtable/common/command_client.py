@@ -68,7 +68,9 @@ class CommandClient:
                 wait = min(wait * 2, 2.0)
             except (nats.errors.Error, OSError):
                 await asyncio.sleep(min(0.1, left))
-        raise Refusal("unavailable", f"The {service} service did not answer in time; repeat the request with its id")
+        raise Refusal(
+            "unavailable", f"The {service} service did not answer in time; repeat the request with its id"
+        )
 
     async def alive(self, service: Service, timeout: float = 1.0) -> bool:
         """Whether any replica of the service answers."""

@@ -129,10 +129,14 @@ class CommandHandler(Generic[S, C, E]):
         found = self._rooms.get(room)
         return found if found is not None and found.loaded else None
 
-    def _submit(self, room: str, message: CommandMessage | None, commands: Sequence[C]) -> asyncio.Future[ReplyMessage]:
+    def _submit(
+        self, room: str, message: CommandMessage | None, commands: Sequence[C]
+    ) -> asyncio.Future[ReplyMessage]:
         answer: asyncio.Future[ReplyMessage] = asyncio.get_running_loop().create_future()
         if message is not None and (self._stopping or self._queued >= QUEUED_AT_MOST):
-            answer.set_result(ReplyMessage(error=Refusal("overloaded", "The service takes no more just now").body))
+            answer.set_result(
+                ReplyMessage(error=Refusal("overloaded", "The service takes no more just now").body)
+            )
             return answer
         self._queues.setdefault(room, deque()).append(_Waiting(message, commands, answer, time.monotonic()))
         self._queued += 1
@@ -202,7 +206,10 @@ class CommandHandler(Generic[S, C, E]):
         size, left = 0, []
         due, wake = self.domain.due(room.state, now)
         if due:
-            batch = [_Waiting(None, due, asyncio.get_running_loop().create_future(), time.monotonic()), *batch]
+            batch = [
+                _Waiting(None, due, asyncio.get_running_loop().create_future(), time.monotonic()),
+                *batch,
+            ]
         for number, waiting in enumerate(batch):
             if size > BATCH_BYTES:
                 left = batch[number:]
@@ -244,7 +251,9 @@ class CommandHandler(Generic[S, C, E]):
 
     def _decide(self, room: Room[S, C, E], waiting: _Waiting, now: int) -> list[E]:
         decide, evolve = self.domain.decider.decide, self.domain.decider.evolve
-        commands = waiting.commands if waiting.message is None else (self.domain.prepare(waiting.message, now),)
+        commands = (
+            waiting.commands if waiting.message is None else (self.domain.prepare(waiting.message, now),)
+        )
         events: list[E] = []
         for command in commands:
             try:
@@ -305,7 +314,9 @@ class CommandHandler(Generic[S, C, E]):
             return
         found = await room.recall_at(place)
         if found is None:
-            refusal = Refusal("internal", "The first answer to this id is no longer known; it did take effect")
+            refusal = Refusal(
+                "internal", "The first answer to this id is no longer known; it did take effect"
+            )
             _settle(waiting, ReplyMessage(str(Position(place.seq)), error=refusal.body))
             return
         events, position = found
@@ -349,7 +360,11 @@ class CommandHandler(Generic[S, C, E]):
                     continue
                 if room.unsaved and now - room.used_at > IDLE_SAVE:
                     await self._save(room)
-                if now - room.used_at > IDLE_UNLOAD and name not in self._alarms and name not in self._writers:
+                if (
+                    now - room.used_at > IDLE_UNLOAD
+                    and name not in self._alarms
+                    and name not in self._writers
+                ):
                     del self._rooms[name]
             self._metrics.rooms.set(len(self._rooms))
 

@@ -40,7 +40,12 @@ def parts_of(answer: bytes) -> list[bytes]:
 
 class CommandService:
     def __init__(
-        self, client: Client, service: Service, instance: str, handler: CommandHandler[Any, Any, Any], metrics: ServiceMetrics
+        self,
+        client: Client,
+        service: Service,
+        instance: str,
+        handler: CommandHandler[Any, Any, Any],
+        metrics: ServiceMetrics,
     ) -> None:
         self.service: Final[Service] = service
         self.membership = Membership(client, service, instance, self._repartition)
@@ -95,7 +100,10 @@ class CommandService:
             return
         method = METHODS.get(command.method)
         if method is None or method.service != self.service or not is_room(room):
-            self._answer(message.reply, ReplyMessage(error=Refusal("unknown_method", f"No method `{command.method}`").body))
+            self._answer(
+                message.reply,
+                ReplyMessage(error=Refusal("unknown_method", f"No method `{command.method}`").body),
+            )
             return
         self._taken += 1
         answer = self._handler.submit(room, command)

@@ -30,22 +30,38 @@ def _host_name() -> str:
 class Settings(Struct, frozen=True, kw_only=True):
     """What every service can be told. A field's documentation is `docs/configuration.md`, made from `help_of`."""
 
-    nats_url: Annotated[str, Meta(min_length=1, description="NATS servers, separated by commas")] = "nats://127.0.0.1:4222"
+    nats_url: Annotated[str, Meta(min_length=1, description="NATS servers, separated by commas")] = (
+        "nats://127.0.0.1:4222"
+    )
     nats_user: Annotated[str, Meta(description="User name at NATS, where it wants one")] = ""
     nats_password: Annotated[str, Meta(description="Its password")] = ""
-    nats_credentials: Annotated[str, Meta(description="Path of a NATS credentials file, instead of user and password")] = ""
+    nats_credentials: Annotated[
+        str, Meta(description="Path of a NATS credentials file, instead of user and password")
+    ] = ""
     nats_tls_ca: Annotated[str, Meta(description="Path of the CA certificate for TLS to NATS")] = ""
     http_host: Annotated[str, Meta(description="Address to listen on")] = "127.0.0.1"
-    http_port: Annotated[int, Meta(ge=0, le=65_535, description="The gateway's port, or a service's ops port")] = 8080
-    instance: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="This instance's name; default: the host's")] = field(
-        default_factory=_host_name
-    )
+    http_port: Annotated[
+        int, Meta(ge=0, le=65_535, description="The gateway's port, or a service's ops port")
+    ] = 8080
+    instance: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="This instance's name; default: the host's")
+    ] = field(default_factory=_host_name)
     environment: Annotated[str, Meta(description="`development` allows development logins")] = "production"
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="Least level that is logged")] = "INFO"
-    replicas: Annotated[int, Meta(ge=1, le=5, description="Copies that JetStream keeps of streams and buckets")] = 1
-    start_timeout: Annotated[float, Meta(gt=0, le=86_400, description="Seconds to wait for NATS at start")] = 60.0
-    drain_seconds: Annotated[float, Meta(ge=0, le=3_600, description="Seconds over which a gateway sends its connections away")] = 10.0
-    provision: Annotated[bool, Meta(description="Create streams and buckets at start, where that is allowed")] = True
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="Least level that is logged")
+    ] = "INFO"
+    replicas: Annotated[
+        int, Meta(ge=1, le=5, description="Copies that JetStream keeps of streams and buckets")
+    ] = 1
+    start_timeout: Annotated[
+        float, Meta(gt=0, le=86_400, description="Seconds to wait for NATS at start")
+    ] = 60.0
+    drain_seconds: Annotated[
+        float, Meta(ge=0, le=3_600, description="Seconds over which a gateway sends its connections away")
+    ] = 10.0
+    provision: Annotated[
+        bool, Meta(description="Create streams and buckets at start, where that is allowed")
+    ] = True
     retention_days: Annotated[int, Meta(ge=0, description="Days that the logs keep events; 0: for ever")] = 0
 
 
@@ -79,9 +95,16 @@ def _plain(text: str, hint: Any) -> Any:
     """A comma list for tuples, 1/0/true/false/yes/no/on/off for booleans, the text itself for the rest."""
     kind = getattr(hint, "__origin__", hint)
     if kind is bool:
-        return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}.get(
-            text.lower(), text
-        )
+        return {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }.get(text.lower(), text)
     if kind is tuple or getattr(kind, "__origin__", None) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text

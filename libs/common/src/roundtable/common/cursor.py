@@ -79,7 +79,9 @@ class Cursor(NamedTuple):
         match = _CURSOR_RE.match(text) if len(text) < 100 else None
         if match is None:
             raise ValueError("not a cursor")
-        return cls(match[1], Vector(Position.parse(match[2]), Position.parse(match[5]), Position.parse(match[8])))
+        return cls(
+            match[1], Vector(Position.parse(match[2]), Position.parse(match[5]), Position.parse(match[8]))
+        )
 
 
 def epoch_of(logs: tuple[str, ...], room: str) -> str:

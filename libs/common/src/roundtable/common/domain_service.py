@@ -28,7 +28,9 @@ async def start_domain(
     eventlog = JetStreamEventLog(process.client, domain.service)
     snapshots = JetStreamSnapshots(process.client, domain.service)
     handler = CommandHandler(domain, eventlog, snapshots, process.metrics)
-    commands = CommandService(process.client, domain.service, process.settings.instance, handler, process.metrics)
+    commands = CommandService(
+        process.client, domain.service, process.settings.instance, handler, process.metrics
+    )
 
     async def log_ready() -> str:
         try:

@@ -150,7 +150,9 @@ class JetStreamEventLog:
 
     async def _batch(self, subject: str, seq: int, limit: int) -> list[LogMessage]:
         """Up to `limit` further messages by one direct get; fewer (even none) says nothing about what there is."""
-        request = msgspec.json.encode({"seq": seq, "next_by_subj": subject, "batch": limit, "max_bytes": 4 << 20})
+        request = msgspec.json.encode(
+            {"seq": seq, "next_by_subj": subject, "batch": limit, "max_bytes": 4 << 20}
+        )
         found: list[LogMessage] = []
         async for message in self._answers(f"$JS.API.DIRECT.GET.{self._stream}", request):
             headers = message.headers or {}
@@ -180,7 +182,9 @@ class JetStreamEventLog:
         )
         got = msgspec.json.decode(answer, type=_GetAnswer)
         if got.message is not None:
-            return LogMessage(subjects.room_of(got.message.subject), got.message.seq, b64decode(got.message.data))
+            return LogMessage(
+                subjects.room_of(got.message.subject), got.message.seq, b64decode(got.message.data)
+            )
         if got.error is not None and got.error.err_code == _NO_MESSAGE:
             return None
         raise LogUnavailable(got.error.description if got.error else "an answer that says nothing")

@@ -49,13 +49,17 @@ async def provision(client: Client, settings: Settings) -> None:
     jetstream = client.jetstream(timeout=10)
     for service in SERVICES:
         await _stream(jetstream, service, settings)
-        await _bucket(jetstream, KeyValueConfig(subjects.snapshot_bucket(service), replicas=settings.replicas))
+        await _bucket(
+            jetstream, KeyValueConfig(subjects.snapshot_bucket(service), replicas=settings.replicas)
+        )
         objects = ObjectStoreConfig(subjects.snapshot_objects(service), replicas=settings.replicas)
         with contextlib.suppress(nats.js.errors.BadRequestError):
             await jetstream.create_object_store(objects.bucket, config=objects)
     for service in FOLLOWED:
         await _consumer(jetstream, service, settings)
-    await _bucket(jetstream, KeyValueConfig(subjects.SESSIONS_BUCKET, replicas=settings.replicas, limit_marker_ttl=60))
+    await _bucket(
+        jetstream, KeyValueConfig(subjects.SESSIONS_BUCKET, replicas=settings.replicas, limit_marker_ttl=60)
+    )
     await provision_leases(jetstream, settings.replicas)
 
 

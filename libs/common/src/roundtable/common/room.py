@@ -59,12 +59,21 @@ class Room(Generic[S, C, E]):
         """Snapshot and tail. Raises `LogUnavailable`; then the room is as it was before: not loaded."""
         began = time.perf_counter()
         self.loaded = False
-        self.state, self.seq, self.recent, self.unsaved = self._domain.decider.initial(), 0, RecentCommands(), 0
+        self.state, self.seq, self.recent, self.unsaved = (
+            self._domain.decider.initial(),
+            0,
+            RecentCommands(),
+            0,
+        )
         snapshot = await self._snapshots.load(self.name)
         if snapshot is not None:
             try:
                 recent, state = snapshot.state
-                self.recent, self.state, self.seq = RecentCommands(recent), self._domain.restore(state), snapshot.seq
+                self.recent, self.state, self.seq = (
+                    RecentCommands(recent),
+                    self._domain.restore(state),
+                    snapshot.seq,
+                )
             except (msgspec.MsgspecError, ValueError, TypeError, KeyError, IndexError) as error:
                 log.warning("snapshot.unreadable", room=self.name, error=repr(error))
                 self.state, self.seq, self.recent = self._domain.decider.initial(), 0, RecentCommands()

@@ -32,7 +32,9 @@ Check = Callable[[], Awaitable[str]]
 """A readiness check: the empty string, or what is wrong."""
 
 
-async def connect(settings: Settings, name: str, reconnected: Callable[[], None] = lambda: None, *, echo: bool = True) -> Client:
+async def connect(
+    settings: Settings, name: str, reconnected: Callable[[], None] = lambda: None, *, echo: bool = True
+) -> Client:
     """A connection to NATS that comes back by itself for ever. Raises `TimeoutError` if there is none at start in time.
 
     Without `echo` it does not hear what it says itself.
@@ -117,7 +119,9 @@ class Process(Generic[T]):
         ]
 
     async def _healthz(self, _: Request) -> Response:
-        return JSONResponse({"status": "alive", "service": self.service, "uptime": round(time.time() - self._began, 1)})
+        return JSONResponse(
+            {"status": "alive", "service": self.service, "uptime": round(time.time() - self._began, 1)}
+        )
 
     async def _readyz(self, _: Request) -> Response:
         faults = {name: fault for name, check in self.checks.items() if (fault := await check())}
@@ -150,7 +154,9 @@ class Process(Generic[T]):
         self._serving = asyncio.create_task(_serve(self._server), name="http")
         while not self._server.started:
             if self._serving.done():
-                raise OSError(f"cannot listen on {config.host}:{config.port} (ROUNDTABLE_HTTP_HOST, ROUNDTABLE_HTTP_PORT)")
+                raise OSError(
+                    f"cannot listen on {config.host}:{config.port} (ROUNDTABLE_HTTP_HOST, ROUNDTABLE_HTTP_PORT)"
+                )
             await asyncio.sleep(0.005)
         port = self._server.servers[0].sockets[0].getsockname()[1]
         log.info("http.listening", host=config.host, port=port)

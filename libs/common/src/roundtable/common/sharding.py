@@ -23,7 +23,9 @@ def partition_of(room: str) -> int:
 
 def owner_of(partition: int, replicas: Iterable[str]) -> str | None:
     """Rendezvous (highest random weight) hashing: a replica that comes or goes moves only its own partitions."""
-    return max(replicas, key=lambda name: (blake2b(f"{partition}\0{name}".encode()).digest(), name), default=None)
+    return max(
+        replicas, key=lambda name: (blake2b(f"{partition}\0{name}".encode()).digest(), name), default=None
+    )
 
 
 def owned_by(replica: str, replicas: Iterable[str]) -> frozenset[int]:

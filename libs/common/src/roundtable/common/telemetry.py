@@ -98,17 +98,25 @@ class ServiceMetrics:
         self.commands = counter("commands", "Commands and queries by method and outcome", "method", "outcome")
         self.command_seconds = histogram("command_seconds", "From taking a command to its answer")
         self.append_seconds = histogram("log_append_seconds", "From an append to its acknowledgement")
-        self.batch_events = histogram("batch_events", "Events in one stored message", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
-        self.conflicts = counter("log_conflicts", "Appends that the log refused because somebody else had written")
+        self.batch_events = histogram(
+            "batch_events", "Events in one stored message", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+        )
+        self.conflicts = counter(
+            "log_conflicts", "Appends that the log refused because somebody else had written"
+        )
         self.unavailable = counter("log_unavailable", "Times that the log did not answer")
-        self.repeats = counter("command_repeats", "Commands that had taken effect before and got their first answer")
+        self.repeats = counter(
+            "command_repeats", "Commands that had taken effect before and got their first answer"
+        )
         self.snapshots = counter("snapshots", "Snapshots that were written")
         self.load_seconds = histogram("room_load_seconds", "Loading a room from snapshot and tail")
         self.rooms = gauge("rooms_loaded", "Rooms in memory")
         self.partitions = gauge("partitions_owned", "Partitions that this replica owns")
         self.replicas = gauge("replicas_seen", "Live replicas of this service, this one included")
         self.nats_reconnects = counter("nats_reconnects", "Times that the connection to NATS came back")
-        info = Gauge("roundtable_service_info", "The service's version", ("service", "version"), registry=registry)
+        info = Gauge(
+            "roundtable_service_info", "The service's version", ("service", "version"), registry=registry
+        )
         from . import VERSION
 
         info.labels(service, VERSION).set(1)

@@ -3,7 +3,10 @@
 Once and in order, whatever dies: a follower takes a log's messages one after another, and a room's state remembers the last
 source that was derived in it (`decider.State.reached`). So a follower may start again anywhere before its place, and several
 may run at once: what one has done is nothing new for the other, and none can overtake. The place is written down now and
-then, only to save work. ADR: docs/adr, "The feed follows the logs by their sequence".
+then, only to save work.
+
+Not a durable consumer with acknowledgements: redelivery changes the order, unless one message alone is in hand at a time; and
+that gave 700 messages a second on three servers, and 1.4 ms of their processor time for each, against 30,000 and 0.01 ms.
 """
 
 from __future__ import annotations
@@ -104,6 +107,7 @@ class Follower:
         self._place: Place | None = None
         self._saved: Place | None = None
         self._saved_at = 0.0
+        self._tail: Tail | None = None
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -113,6 +117,8 @@ class Follower:
     async def stop(self) -> None:
         """Ends between two commands and writes down the place."""
         self._stopping.set()
+        if self._tail is not None:
+            self._tail.interrupt()
         if self._running is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
@@ -144,6 +150,7 @@ class Follower:
     async def _follow(self) -> None:
         place = await self._begin()
         async with Tail(self._client, self._stream, place.seq) as tail:
+            self._tail = tail
             log.info("follow.began", log=place.log, after=place.seq)
             try:
                 while self._going():

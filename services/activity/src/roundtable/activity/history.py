@@ -128,19 +128,37 @@ class _Reader:
         """The message after the place, then those up to it, newest first."""
         for row in await self.rows(place, 1):
             yield row
-        step = CHUNK // 4
+        step, limit = CHUNK // 16, CHUNK // 8
         while place > 0:
             start = max(0, place - step)
-            rows = await self.rows(start)
-            if len(rows) == CHUNK and rows[-1].seq < place:
-                step //= 4  # too dense: those just before the place would be missing
+            rows = await self.rows(start, limit)
+            # The next step is to bring three quarters of a chunk, by how dense the room's messages were in this one.
+            wished = (rows[-1].seq - start) * CHUNK * 3 // (4 * len(rows)) if rows else 16 * step
+            if len(rows) == limit and rows[-1].seq < place:
+                # Those just before the place would be missing: over a silence first, then more of them, then less far.
+                if place - rows[-1].seq > 16 * wished:
+                    place, step = await self._silence(rows[-1].seq, place), CHUNK
+                elif limit == CHUNK:
+                    step = max(1, min(wished, step // 2))
+                limit = CHUNK
                 continue
-            rows = [row for row in rows if row.seq <= place]
-            for row in reversed(rows):
+            found = [row for row in rows if row.seq <= place]
+            for row in reversed(found):
                 yield row
-            place = start
-            if len(rows) < CHUNK // 4:
-                step *= 4
+            # Where nothing was, perhaps nothing is for long: one message is enough to see that.
+            step, limit, place = (min(wished, 16 * step), CHUNK, start) if found else (16 * step, 1, start)
+
+    async def _silence(self, low: int, high: int) -> int:
+        """A place not far after the last message from `low` to `high`; at `low` there is one."""
+        end = high
+        while high - low > CHUNK:
+            middle = (low + high) // 2
+            rows = await self.rows(middle, 1)
+            if rows and rows[0].seq <= end:
+                low = rows[0].seq
+            else:
+                high = middle
+        return high
 
 
 class History:

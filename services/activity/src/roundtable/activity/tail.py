@@ -75,6 +75,10 @@ class Tail:
             if self._consumer:
                 await self._client.jetstream(timeout=1).delete_consumer(self._stream, self._consumer)
 
+    def interrupt(self) -> None:
+        """Lets `take` return at once."""
+        self._arrived.set()
+
     async def take(self) -> list[LogMessage]:
         """What has come, oldest first; nothing after about a second of silence. Raises `Broken`."""
         if not self._received:

@@ -117,6 +117,8 @@ class Step(Struct, gc=False):
         return any(kept.alive for kept in self.operations)
 
 
+SWEEP: Final = 50_000
+"""Operations that steps may at most hold in vain; fewer where fewer are visible."""
 DEAD: Final = Step(False, ())
 """Stands for every step without living operations once it is swept: it still counts for the depth."""
 
@@ -139,7 +141,7 @@ class State(Struct):
     visible_bytes: int = 0
     visible_ids: int = 0
     stale: int = 0
-    """Operations dropped since the last sweep: at most so many are still referred to in vain."""
+    """Operations dropped since the last sweep."""
 
     @property
     def in_order(self) -> list[Kept]:
@@ -276,7 +278,7 @@ def evolve(state: State, event: Event, limits: Limits) -> State:
             _move(state, event.user_id, undo=False)
             _hide(state, event.hidden)
             _show(state, event.operations)
-    if state.stale >= limits.visible:
+    if state.stale >= min(limits.visible, SWEEP):
         _sweep(state)
     return state
 
@@ -385,7 +387,9 @@ def _show(state: State, ids: Iterable[str]) -> None:
 
 
 def _drop(state: State, kept: Kept) -> None:
-    """It is hidden and nothing can show it again."""
+    """Nothing can show it again. If it is seen all the same, a fact wanted it so, and it stays."""
+    if kept.id in state.visible:
+        return
     del state.operations[kept.id]
     state.kept_bytes -= len(kept.json)
     state.stale += 1
@@ -398,10 +402,9 @@ def _trim(state: State, limits: Limits) -> None:
     if len(state.operations) <= limits.kept and state.kept_bytes <= limits.kept_bytes:
         return
     for kept in list(state.operations.values()):
-        if kept.id not in state.visible:
-            _drop(state, kept)
-            if len(state.operations) <= limits.kept * 0.9 and state.kept_bytes <= limits.kept_bytes * 0.9:
-                return
+        _drop(state, kept)
+        if len(state.operations) <= limits.kept * 0.9 and state.kept_bytes <= limits.kept_bytes * 0.9:
+            return
 
 
 def _sweep(state: State) -> None:

@@ -29,7 +29,7 @@ async def start(process: Process[GatewaySettings]) -> Stop:
     authenticator = Authenticator(
         settings.jwt_secret, keys, settings.jwt_issuer, settings.jwt_audience, development=development
     )
-    sessions = SessionStore(process.client, lambda session: gateway.end_session(session))
+    sessions = SessionStore(process.client, lambda session: gateway.end_session(session))  # noqa: PLW0108 - it is made below
     identity = Identity(authenticator, keys, sessions, guests=settings.dev_auth)
     gateway = Gateway(process, identity)
     if keys is not None:

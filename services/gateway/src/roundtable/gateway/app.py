@@ -12,11 +12,13 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from .errors_http import EXCEPTION_HANDLERS
 from .service import Gateway
-from .transports import websocket
+from .transports import poll, rpc, sse, websocket
 from .web import page
 
 
-def application(gateway: Gateway, routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()) -> Starlette:
+def application(
+    gateway: Gateway, routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()
+) -> Starlette:
     """`routes`: those that need more than the gateway."""
     serve_socket = websocket.endpoint(gateway)
 
@@ -28,6 +30,9 @@ def application(gateway: Gateway, routes: Sequence[BaseRoute], middleware: Seque
             WebSocketRoute("/", serve_socket),
             WebSocketRoute("/ws", serve_socket),
             Route("/", table),
+            Route("/sse", sse.endpoint(gateway)),
+            Route("/poll", poll.endpoint(gateway)),
+            Route("/rpc", rpc.endpoint(gateway), methods=["POST"]),
             *routes,
         ],
         middleware=middleware,

@@ -200,7 +200,7 @@ class Authenticator:
             expires_at=int(said.exp * 1_000),
             session=session,
             default_room=None if said.room == "*" else said.room,
-            life_ms=(said.exp - (self._clock() if said.iat is None else said.iat)) * 1_000,
+            life_ms=max(0.0, said.exp - (self._clock() if said.iat is None else said.iat)) * 1_000,
         )
 
     def _check_origin(self, said: _Payload) -> None:

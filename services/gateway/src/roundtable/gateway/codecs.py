@@ -29,6 +29,8 @@ class Codec(NamedTuple):
     name: str
     format: Format
     frame: Callable[[ServerMessage], bytes]
+    comment: bytes = b""
+    """Bytes that say nothing, where the form has such."""
 
 
 def _text(message: ServerMessage) -> bytes:
@@ -50,29 +52,35 @@ def _deflated_binary(message: ServerMessage) -> bytes:
 
 
 def _sse(message: ServerMessage) -> bytes:
-    """One SSE event in one chunk of HTTP/1.1's chunked coding. Only events travel this way (EN6); answers go by `/rpc`.
+    """One SSE event. Only events travel this way (EN6); answers go by `/rpc`.
 
     An error that ends the stream is the event `error`, with the error message as its data.
     """
     match message:
         case ServerEvent():
             ident = f"id: {message.id}\n".encode() if isinstance(message.id, str) else b""
-            text = b"event: %b\n%bdata: %b\n\n" % (message.method.encode(), ident, encode_sse(message))
+            return b"event: %b\n%bdata: %b\n\n" % (message.method.encode(), ident, encode_sse(message))
         case ErrorMessage() | Response():
-            text = b"event: error\ndata: %b\n\n" % encode(message, "json")
-    return chunk(text)
+            return b"event: error\ndata: %b\n\n" % encode(message, "json")
+
+
+def _sse_chunk(message: ServerMessage) -> bytes:
+    return chunk(_sse(message))
 
 
 def chunk(data: bytes) -> bytes:
-    """RFC 9112, section 7.1."""
+    """A chunk of HTTP/1.1's chunked coding (RFC 9112, section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+_COMMENT: Final = b": welcome\n\n"
 TEXT: Final = Codec("json", "json", _text)
 BINARY: Final = Codec("msgpack", "msgpack", _binary)
 DEFLATED_TEXT: Final = Codec("json+deflate", "json", _deflated_text)
 DEFLATED_BINARY: Final = Codec("msgpack+deflate", "msgpack", _deflated_binary)
-SSE: Final = Codec("sse", "json", _sse)
+SSE: Final = Codec("sse", "json", _sse_chunk, chunk(_COMMENT))
+SSE_PLAIN: Final = Codec("sse/1.0", "json", _sse, _COMMENT)
+"""For HTTP/1.0, which has no chunks: some proxies still speak it."""
 
 
 def websocket_codec(fmt: Format, deflate: bool) -> Codec:

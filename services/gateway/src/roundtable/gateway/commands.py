@@ -66,7 +66,7 @@ class Commands:
         data, position = await self.call(method.service, room.name, ask.command)
         try:
             await asyncio.wait_for(room.reach(method.service, position), REACH)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             log.warning("relay.behind", room=room.name, log=method.service, position=str(position))
         if method.cursor:
             cursor = room.cursor_at(room.vector.moved(method.service, position)).encode()

@@ -11,13 +11,12 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from roundtable.common import VERSION
 from roundtable.common.command_handler import now_ms
-from roundtable.common.cursor import Cursor, Vector
+from roundtable.common.cursor import Vector
 from roundtable.common.schema.envelope import Response, ServerEvent, ServerMessage, to_json
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.log import SERVICES
-from roundtable.common.schema.session import Claims, Limits, LoggedIn, Server, TokenExpiring, Welcome
+from roundtable.common.schema.session import Claims, LoggedIn
 from roundtable.common.telemetry import CONTEXT
 
 from . import snapshots
@@ -25,13 +24,13 @@ from .codecs import Codec
 from .commands import error_message
 from .room import Room
 from .session import Ask, Authenticate, Effect, End, MoveCursor, Refuse, Reply, Session, ShowPreview
+from .welcome import notice_ms, token_expiring, welcome
 
 if TYPE_CHECKING:
     from .service import Gateway
 
 QUEUE: Final = 256
 """Requests of one connection that may wait for one service; the next is refused."""
-EXPIRY_NOTICE_MS: Final = 60_000
 
 
 class Outlet(Protocol):
@@ -62,7 +61,9 @@ class Connection:
         "_gateway", "_outlet", "_queues", "_workers", "_missed", "_heard", "_warned", "_joined", "__weakref__",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway, session: Session, outlet: Outlet, codec: Codec, address: str) -> None:
+    def __init__(
+        self, gateway: Gateway, session: Session, outlet: Outlet, codec: Codec, address: str
+    ) -> None:
         claims = session.claims
         assert claims is not None
         self.session = session
@@ -95,9 +96,10 @@ class Connection:
                 room.name, self.user, self._claims.username, session.id, session.transport
             )
             await room.reach("presence", position)
-            place = await self._recover(room, cursor)
+            place = await room.recover(cursor)
             if place is None:
-                snapshot = await snapshots.take(room, gateway.commands, self)
+                viewer = snapshots.Viewer(self.user, self.role, session.id)
+                snapshot = await snapshots.take(room, gateway.commands, viewer)
                 place = snapshot.vector
                 self.send(self._welcome(room, place, recovered=False))
                 for event in snapshot.events:
@@ -107,22 +109,6 @@ class Connection:
                 self.send(self._welcome(room, place, recovered=True))
             await self._follow(room, place)
         self._schedule_check()
-
-    async def _recover(self, room: Room, text: str) -> Vector | None:
-        """The place that the cursor names, if every event after it can be told."""
-        if not text:
-            return None
-        outcome = "refused"
-        try:
-            cursor = Cursor.parse(text)
-            if await room.recoverable(cursor):
-                outcome = "whole"
-                return cursor.vector
-        except ValueError:
-            outcome = "unreadable"
-        finally:
-            self._gateway.metrics.recoveries.labels(outcome).inc()
-        return None
 
     async def _follow(self, room: Room, place: Vector) -> None:
         """Tells what came after that place until it is level with the room, and then becomes a member in the same step."""
@@ -138,26 +124,21 @@ class Connection:
                 room.members[self] = None
                 return
             if not entries:
-                place = _level(place, room.vector)  # messages without events
+                place = room.level(place)
             await self._outlet.drained()
 
     def _welcome(self, room: Room, place: Vector, recovered: bool) -> ServerEvent:
-        settings, claims = self._gateway.settings, self._claims
-        welcome = Welcome(
-            connection_id=self.session.id,
-            user_id=claims.user_id,
-            username=claims.username,
-            role=self.role,
-            room=room.name,
-            transport=self.session.transport,
-            cursor=room.cursor_at(place),
+        session = self.session
+        return welcome(
+            self._gateway.settings,
+            room,
+            place,
+            session.id,
+            session.transport,
+            self._claims,
+            self.role,
             recovered=recovered,
-            token_expires_at=claims.expires_at,
-            heartbeat_interval=int(settings.heartbeat_seconds * 1000),
-            limits=Limits(settings.message_bytes, settings.messages_per_minute, settings.cursor_hz),
-            server=Server("roundtable", VERSION),
         )
-        return ServerEvent("session.welcome", to_json(welcome), now_ms(), welcome.cursor)
 
     @property
     def _claims(self) -> Claims:
@@ -301,15 +282,8 @@ class Connection:
         now, expires = time.monotonic(), self._claims.expires_at
         self.next_check = now + self._gateway.settings.heartbeat_seconds
         if expires is not None:
-            at = expires if self._warned else expires - self._notice()
+            at = expires if self._warned else expires - notice_ms(self._claims)
             self.next_check = min(self.next_check, now + (at - now_ms()) / 1000)
-
-    def _notice(self) -> float:
-        """Milliseconds before the token's end at which it is told: 60 s, or a third of the life it came with (AU3)."""
-        claims = self._claims
-        if claims.expires_at is None:
-            return 0
-        return min(EXPIRY_NOTICE_MS, claims.life_ms / 3)
 
     def check(self, now: float) -> None:
         """Called by the hub when `next_check` has come."""
@@ -319,9 +293,9 @@ class Connection:
             if left <= 0:
                 self.end(Refusal("token_expired"))
                 return
-            if left <= self._notice() and not self._warned:
+            if left <= notice_ms(claims) and not self._warned:
                 self._warned = True
-                self.send(ServerEvent("session.token_expiring", to_json(TokenExpiring(claims.expires_at)), now_ms()))
+                self.send(token_expiring(claims.expires_at))
         if self.session.transport == "websocket" and now - self._heard > 2.5 * interval:
             self.end(Refusal("protocol_error", "no sign of life"))
             return
@@ -357,7 +331,3 @@ class Connection:
         task = asyncio.ensure_future(work)
         self._workers.add(task)
         task.add_done_callback(self._workers.discard)
-
-
-def _level(place: Vector, room: Vector) -> Vector:
-    return Vector(*(max(mine, theirs) for mine, theirs in zip(place, room, strict=True)))

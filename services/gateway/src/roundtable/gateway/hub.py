@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final
 
 import nats.errors
@@ -45,9 +45,15 @@ class Hub:
         self._subscriptions: dict[str, list[Subscription]] = {}
         self._seen: dict[tuple[str, str], int] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._check: Callable[[float], None] = lambda _: None
 
-    def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._keep_house(), name="hub"), asyncio.create_task(self._audit(), name="audit")]
+    def start(self, check: Callable[[float], None]) -> None:
+        """`check` is called with the time at each round of the house's keeping."""
+        self._check = check
+        self._tasks = [
+            asyncio.create_task(self._keep_house(), name="hub"),
+            asyncio.create_task(self._audit(), name="audit"),
+        ]
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -70,7 +76,7 @@ class Hub:
                 await asyncio.wait_for(asyncio.shield(room.opened), OPEN_TIMEOUT)
             room.opened.result()
             yield room
-        except (LogUnavailable, asyncio.TimeoutError, nats.errors.Error) as error:
+        except (TimeoutError, LogUnavailable, nats.errors.Error) as error:
             raise Refusal("unavailable", "The room's log did not answer in time") from error
         finally:
             room.holders -= 1
@@ -103,11 +109,12 @@ class Hub:
             for connection in tuple(self.connections.values()):
                 if now >= connection.next_check:
                     connection.check(now)
+            self._check(now)
             rounds += 1
             if rounds % 4:
                 continue
             for room in tuple(self.rooms.values()):
-                if not room.members and not room.holders and now > room.used_until:
+                if not (room.members or room.pollers or room.holders) and now > room.used_until:
                     await self._close(room)
             for user, bucket in tuple(self._buckets.items()):
                 if not self._users[user] and bucket.full(now):
@@ -128,7 +135,11 @@ class Hub:
             async with gate:
                 await room.audit()
 
-        rooms = [room for room in self.rooms.values() if room.opened and room.opened.done() and not room.opened.exception()]
+        rooms = [
+            room
+            for room in self.rooms.values()
+            if room.opened and room.opened.done() and not room.opened.exception()
+        ]
         await asyncio.gather(*map(one, rooms))
 
     async def reconnected(self) -> None:
@@ -137,7 +148,7 @@ class Hub:
             try:
                 changed = await self._relay.renew_epochs()
                 break
-            except (nats.errors.Error, asyncio.TimeoutError) as error:
+            except (TimeoutError, nats.errors.Error) as error:
                 log.warning("epoch.unknown", error=repr(error))
                 await asyncio.sleep(0.5)
         if changed:
@@ -155,8 +166,16 @@ class Hub:
         """Counts a connection in. Raises `Refusal("rate_limited")` where there would be too many (LI3)."""
         settings = self._settings
         if settings.max_connections_per_user and self._users[user] >= settings.max_connections_per_user:
-            raise Refusal("rate_limited", f"A user may have {settings.max_connections_per_user} connections here", retry_after=5)
-        if address and settings.max_connections_per_address and self._addresses[address] >= settings.max_connections_per_address:
+            raise Refusal(
+                "rate_limited",
+                f"A user may have {settings.max_connections_per_user} connections here",
+                retry_after=5,
+            )
+        if (
+            address
+            and settings.max_connections_per_address
+            and self._addresses[address] >= settings.max_connections_per_address
+        ):
             text = f"One address may have {settings.max_connections_per_address} connections here"
             raise Refusal("rate_limited", text, retry_after=5)
         if settings.max_connections and len(self.connections) >= settings.max_connections:

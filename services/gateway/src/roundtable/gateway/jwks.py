@@ -139,7 +139,7 @@ class JwksSource:
         self._timeout_s = timeout_s
         self._clock = clock
         self._keys: dict[str | None, Key] = {}
-        self._document = b""
+        self._document: bytes | None = None
         self._good_at = float("-inf")
         self._tried_at = float("-inf")
         self._reading: asyncio.Task[bool] | None = None
@@ -209,7 +209,7 @@ class JwksSource:
                 self._keys = {key.kid: key for key in parse(document)}
                 self._document = document
                 log.info("jwks.read", keys=len(self._keys))
-        except (OSError, ValueError, TimeoutError, httptools.HttpParserError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was: the keys that we have stay, and we try again
             log.warning("jwks.read_failed", error=str(error) or type(error).__name__, keys=len(self._keys))
             return False
         self._good_at = self._clock()
@@ -273,7 +273,7 @@ class _Answer:
 
 
 async def fetch(url: SplitResult, limit: int) -> bytes:
-    """The body of one GET that answers 200. Raises `OSError`, `ValueError`, `HttpParserError`; the caller limits the time."""
+    """The body of one GET that answers 200. Raises `OSError`, `ValueError`, httptools' errors; the caller limits the time."""
     port, tls = (443, ssl.create_default_context()) if url.scheme == "https" else (80, None)
     reader, writer = await asyncio.open_connection(url.hostname, url.port or port, ssl=tls)
     try:

@@ -21,7 +21,9 @@ class GatewayMetrics:
             return Histogram(f"roundtable_gateway_{name}", text, buckets=FAST, registry=registry)
 
         self.connections: Final = gauge("connections", "Live connections by transport", "transport")
-        self.opened: Final = counter("connections_opened", "Connections that were welcomed, by transport", "transport")
+        self.opened: Final = counter(
+            "connections_opened", "Connections that were welcomed, by transport", "transport"
+        )
         self.closed: Final = counter("connections_closed", "Connections that ended, by reason", "reason")
         self.rooms: Final = gauge("rooms_live", "Rooms that this gateway listens to")
         self.requests: Final = counter("requests", "Requests by method and outcome", "method", "outcome")
@@ -30,11 +32,19 @@ class GatewayMetrics:
         self.deliveries: Final = counter("deliveries", "Joined writes to connections")
         self.sent: Final = counter("sent_bytes", "Bytes of events written to connections")
         self.fanout_seconds: Final = histogram("fanout_seconds", "One joined writing to a whole room")
-        self.merged: Final = counter("writes_skipped", "Joined writes of cursors that paused readers did not get")
-        self.slow: Final = counter("slow_consumers", "Connections that were closed because they read too slowly")
+        self.merged: Final = counter(
+            "writes_skipped", "Joined writes of cursors that paused readers did not get"
+        )
+        self.slow: Final = counter(
+            "slow_consumers", "Connections that were closed because they read too slowly"
+        )
         self.gaps: Final = counter("gaps", "Times that an event was missing before the one that came (RS4)")
-        self.filled: Final = counter("filled_messages", "Messages that were fetched from the logs to fill gaps")
-        self.recoveries: Final = counter("recoveries", "Connections that brought a cursor, by outcome", "outcome")
+        self.filled: Final = counter(
+            "filled_messages", "Messages that were fetched from the logs to fill gaps"
+        )
+        self.recoveries: Final = counter(
+            "recoveries", "Connections that brought a cursor, by outcome", "outcome"
+        )
         self.limited: Final = counter("refusals", "Errors that clients were told, by reason", "reason")
 
     def told(self, members: int, written: int, seconds: float) -> None:

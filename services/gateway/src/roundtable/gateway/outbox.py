@@ -84,7 +84,11 @@ class Batch:
     __slots__ = ("empty", "entries", "_cursors", "_previews", "_timestamp", "_users", "_gm", "_made")
 
     def __init__(
-        self, entries: list[Entry], cursors: dict[str, bytes], previews: list[tuple[str, bytes]], timestamp: int
+        self,
+        entries: list[Entry],
+        cursors: dict[str, bytes],
+        previews: list[tuple[str, bytes]],
+        timestamp: int,
     ) -> None:
         self.entries = entries
         self._cursors = cursors
@@ -113,6 +117,11 @@ class Batch:
         if made is None:
             made = self._made[key] = self._make(codec, key[1], role, lasting)
         return made
+
+    def ephemera_for(self, user: str) -> tuple[dict[str, bytes], list[bytes]]:
+        """The cursors by user and the previews of everybody else, each as JSON: for those who read later."""
+        cursors = {owner: cursor for owner, cursor in self._cursors.items() if owner != user}
+        return cursors, [ink for owner, ink in self._previews if owner != user]
 
     def _make(self, codec: Codec, user: str, role: Role, lasting: bool) -> bytes:
         frame = codec.frame
@@ -212,7 +221,9 @@ class Outbox:
                 if not drawing[user]:
                     continue
             del self._previews[user, ident]
-            shown_preview = canvas.PreviewShown(user, ident, preview.tool, preview.color, preview.size, preview.points)
+            shown_preview = canvas.PreviewShown(
+                user, ident, preview.tool, preview.color, preview.size, preview.points
+            )
             previews.append((user, _json(shown_preview)))
             if (user, ident) in self._inked:
                 self._inked.discard((user, ident))
@@ -227,5 +238,3 @@ class Outbox:
         if pace is None:
             pace = self._paces[kind, user] = Pace(self._hz, self._tick)
         return pace
-
-

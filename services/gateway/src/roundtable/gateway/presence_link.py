@@ -41,7 +41,9 @@ class PresenceLink:
         if self._closing:
             await asyncio.wait(tuple(self._closing), timeout=3)
 
-    async def open(self, room: str, user: str, username: str, connection: str, transport: Transport) -> Position:
+    async def open(
+        self, room: str, user: str, username: str, connection: str, transport: Transport
+    ) -> Position:
         """The connection is there; returns the place in the presence log from which everybody knows it. Raises `Refusal`."""
         params = presence.Open(connection, self._lease.id, transport)
         command = CommandMessage("presence.open", to_json(params), user, username, "player", "", connection)

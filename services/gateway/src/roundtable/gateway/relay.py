@@ -49,7 +49,9 @@ class Listener(Protocol):
 class Relay:
     def __init__(self, client: Client, commands: CommandClient) -> None:
         self.commands: Final = commands
-        self.logs: Final[dict[Service, EventLog]] = {service: JetStreamEventLog(client, service) for service in SERVICES}
+        self.logs: Final[dict[Service, EventLog]] = {
+            service: JetStreamEventLog(client, service) for service in SERVICES
+        }
         self._client = client
         self._epochs: tuple[str, ...] = ()
         self._outgoing: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(10_000)
@@ -97,7 +99,9 @@ class Relay:
                 log.warning("ephemera.unreadable", room=room.name, error=str(error))
 
         found = [
-            await self._client.subscribe(subjects.out("*", room.name), cb=on_stored, pending_bytes_limit=PENDING_BYTES),
+            await self._client.subscribe(
+                subjects.out("*", room.name), cb=on_stored, pending_bytes_limit=PENDING_BYTES
+            ),
             await self._client.subscribe(subjects.ephemeral(room.name), cb=on_ephemera),
         ]
         await self._client.flush(timeout=2)
@@ -147,5 +151,3 @@ class Relay:
                 await self._client.publish(subject, payload)
             except (nats.errors.Error, OSError) as error:
                 log.debug("ephemera.lost", error=repr(error))
-
-

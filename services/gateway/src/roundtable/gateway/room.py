@@ -13,7 +13,7 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -33,6 +33,9 @@ from .config import GatewaySettings
 from .metrics import GatewayMetrics
 from .outbox import Entry, Ephemera, Moved, Outbox
 from .relay import Relay
+
+if TYPE_CHECKING:
+    from .polling import Poller
 
 _presence: Final = msgspec.json.Decoder(PresenceData).decode
 CHUNK: Final = 256
@@ -66,6 +69,7 @@ class Room:
         self.name: Final = name
         self.vector = Vector()
         self.members: dict[Member, None] = {}
+        self.pollers: dict[Poller, None] = {}
         self.cursors: dict[str, Point] = {}
         """The latest of each user in the room, for newcomers (PR4)."""
         self.local_cursors: set[str] = set()
@@ -146,7 +150,9 @@ class Room:
             if entry.event.method == "presence.update":
                 self._note_presence(entry)
         self.vector = self.vector.moved(service, Position(seq))  # also past a message without events
-        while self._ring and (len(self._ring) > self._settings.ring_events or self._ring_bytes > self._settings.ring_bytes):
+        while self._ring and (
+            len(self._ring) > self._settings.ring_events or self._ring_bytes > self._settings.ring_bytes
+        ):
             oldest = self._ring.popleft()
             self._ring_bytes -= oldest.size
             self._ring_floor = self._ring_floor.moved(oldest.service, oldest.position)
@@ -234,7 +240,7 @@ class Room:
         self._waiters.append((service, position, future))
         try:
             await asyncio.wait_for(asyncio.shield(future), wait)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             await asyncio.shield(self.fill(service))
         finally:
             future.cancel()
@@ -245,7 +251,7 @@ class Room:
         self._changed.append(future)
         try:
             await asyncio.wait_for(future, timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return False
         finally:
             if future in self._changed:
@@ -253,6 +259,29 @@ class Room:
         return True
 
     # -- reading back
+
+    async def recover(self, text: str) -> Vector | None:
+        """The place that a client's cursor names, if every event after it can still be told (RS2, RS3).
+
+        None for no cursor, for one that is none of ours, and when the way back is not whole. Raises `LogUnavailable`.
+        """
+        if not text:
+            return None
+        outcome = "refused"
+        try:
+            cursor = Cursor.parse(text)
+            if await self.recoverable(cursor):
+                outcome = "whole"
+                return cursor.vector
+        except ValueError:
+            outcome = "unreadable"
+        finally:
+            self._metrics.recoveries.labels(outcome).inc()
+        return None
+
+    def level(self, place: Vector) -> Vector:
+        """A place from which there is nothing to tell, moved past messages without events."""
+        return Vector(*(max(mine, theirs) for mine, theirs in zip(place, self.vector, strict=True)))
 
     async def recoverable(self, cursor: Cursor) -> bool:
         """Whether every event after the cursor can still be told (RS3). Raises `LogUnavailable`."""
@@ -343,7 +372,9 @@ class Room:
         self._schedule()
 
     def known_cursors(self) -> tuple[Moved, ...]:
-        return tuple(Moved(user, at.x, at.y) for user, at in self.cursors.items() if user in self.local_cursors)
+        return tuple(
+            Moved(user, at.x, at.y) for user, at in self.cursors.items() if user in self.local_cursors
+        )
 
     def all_cursors(self, user: str) -> ServerEvent | None:
         """The latest of everybody else, for a member that has missed some."""
@@ -369,6 +400,8 @@ class Room:
         batch, ephemera = self._outbox.take(time.monotonic(), now_ms())
         if ephemera is not None:
             self._relay.tell(self.name, ephemera)
+        for poller in self.pollers:
+            poller.hear(batch)
         if not batch.empty and self.members:
             written = 0
             if batch.uniform:
@@ -385,7 +418,9 @@ class Room:
             else:
                 for member in tuple(self.members):
                     if member.paused:
-                        member.write_lasting(batch.bytes_for(member.codec, member.user, member.role, lasting=True))
+                        member.write_lasting(
+                            batch.bytes_for(member.codec, member.user, member.role, lasting=True)
+                        )
                     else:
                         data = batch.bytes_for(member.codec, member.user, member.role)
                         if data:

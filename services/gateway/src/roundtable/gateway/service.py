@@ -28,8 +28,10 @@ from .connection import Connection, Outlet
 from .hub import Hub
 from .identity import Identity
 from .metrics import GatewayMetrics
+from .polling import Polling
 from .presence_link import PresenceLink
 from .relay import Relay
+from .renewal import Renewal
 from .session import Effect, Refuse, Reply, Session
 
 
@@ -45,6 +47,8 @@ class Gateway:
         self.commands: Final = Commands(self.relay, self.hub, self.metrics)
         self.lease: Final = GatewayLease(process.client, self.settings.instance, self._lease_lost)
         self.presence: Final = PresenceLink(self.commands, self.hub, self.lease)
+        self.polling: Final = Polling(self)
+        self.renewal: Final = Renewal(process.client, self._renew_here)
         self.identity: Final = identity
         self._process = process
         self._draining = False
@@ -56,8 +60,9 @@ class Gateway:
         await self.relay.commands.start()
         await self.relay.start()
         await self.identity.sessions.start()
+        await self.renewal.start()
         await self.lease.acquire(self.settings.start_timeout)
-        self.hub.start()
+        self.hub.start(self.polling.check)
         self.presence.start()
         self._process.reconnected.append(self._nats_back)
         for service in SERVICES:
@@ -69,6 +74,7 @@ class Gateway:
         leaving = list(self.hub.connections.values())
         random.shuffle(leaving)
         log.info("draining", connections=len(leaving))
+        self.polling.drain()
         began, spread = self.now(), self.settings.drain_seconds * 0.8
         for number, connection in enumerate(leaving):
             await asyncio.sleep(max(0.0, began + spread * number / len(leaving) - self.now()))
@@ -77,6 +83,7 @@ class Gateway:
             for connection in tuple(self.hub.connections.values()):  # those that were just coming in
                 connection.end(Refusal("draining"))
             await asyncio.sleep(0.05)
+        self.polling.close_all()
         await self.presence.stop()
         await self.lease.release()
         await self.identity.sessions.stop()
@@ -89,6 +96,7 @@ class Gateway:
 
     async def _lease_lost(self, _: str) -> None:
         await self.presence.reopen()
+        await self.polling.reopen_presence()
 
     def _spawn(self, work: asyncio._CoroutineLike[None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -131,7 +139,9 @@ class Gateway:
             return
         if not allowed and host and urlsplit(origin).netloc.lower() == host.lower():
             return
-        raise Refusal("origin_refused", f"Pages of {origin[:200]} may not connect here (ROUNDTABLE_ALLOWED_ORIGINS)")
+        raise Refusal(
+            "origin_refused", f"Pages of {origin[:200]} may not connect here (ROUNDTABLE_ALLOWED_ORIGINS)"
+        )
 
     def room_for(self, asked: str | None, claims: Claims) -> str:
         """The room of a connection (CO1, CO2). Raises `Refusal`: `invalid_room`, or `forbidden` without a role there."""
@@ -164,8 +174,27 @@ class Gateway:
             self.hub.dismiss(connection.user, connection.address)
             self.metrics.connections.labels(connection.session.transport).dec()
 
+    def guest_of(self, connection: str) -> Claims | None:
+        """In development a guest has no token, so the connection's id says who asks."""
+        found = self.hub.connections.get(connection)
+        claims = found.session.claims if found is not None else None
+        if claims is None and (poller := self.polling.of(connection)) is not None:
+            claims = poller.claims
+        return claims if claims is not None and claims.expires_at is None and self.settings.dev_auth else None
+
+    async def renew_anywhere(self, connection: str, claims: Claims) -> None:
+        """Gives a connection, at whichever gateway, a new token (AU3). Raises `Refusal`."""
+        await self.renewal.renew(connection, claims)
+
+    def _renew_here(self, connection: str, claims: Claims) -> bool:
+        found = self.hub.connections.get(connection)
+        if found is not None:
+            found.renew(claims)
+        return found is not None or self.polling.of(connection) is not None
+
     def end_session(self, session: str) -> None:
         """It was logged out or revoked somewhere (AU4)."""
+        self.polling.end_session(session)
         for connection in tuple(self.hub.connections.values()):
             claims = connection.session.claims
             if claims is not None and claims.session == session:

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from msgspec import UNSET, Raw, Struct
+from msgspec import Raw, Struct
 
 from roundtable.common.schema import canvas, presence
 from roundtable.common.schema.basics import Role
-from roundtable.common.schema.envelope import ClientMessage, Format, decode_client, decode_params, to_json
+from roundtable.common.schema.envelope import (
+    ClientMessage,
+    Format,
+    decode_client,
+    decode_params,
+    params_as_json,
+    to_json,
+)
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.log import CommandMessage
 from roundtable.common.schema.methods import METHODS, Method
@@ -77,7 +84,13 @@ class Session:
     __slots__ = ("id", "room", "transport", "claims", "role", "bucket", "last_message", "_refusals")
 
     def __init__(
-        self, connection_id: str, room: str, transport: Transport, claims: Claims | None, role: Role, bucket: TokenBucket | None
+        self,
+        connection_id: str,
+        room: str,
+        transport: Transport,
+        claims: Claims | None,
+        role: Role,
+        bucket: TokenBucket | None,
     ) -> None:
         self.id = connection_id
         self.room = room
@@ -141,7 +154,7 @@ class Session:
         if isinstance(params, Heartbeat):
             return Reply(message.id, method.name, to_json(HeartbeatAnswer(now_ms)))
         assert self.claims is not None
-        raw = message.params if fmt == "json" and message.params is not UNSET else to_json(params)
+        raw = params_as_json(message.params, fmt)
         command = CommandMessage(
             method.name, raw, self.claims.user_id, self.claims.username, self.role, message.id, self.id
         )

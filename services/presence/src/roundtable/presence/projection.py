@@ -72,12 +72,13 @@ def presence_list(state: State) -> PresenceList:
 
 
 def dump(state: State) -> Any:
-    """`[version, [gateway], [user]]`; a connection names its gateway and transport by number.
+    """`[version, [gateway], [user], {leaving: since}]`; a connection names its gateway and transport by number.
 
     What was heard is folded into `lastSeen` and otherwise left out: whoever restores it has heard nothing.
     """
     numbers = {gateway: number for number, gateway in enumerate(state.gateways)}
-    return [_VERSION, list(numbers), [_dump_user(state, user_id, numbers) for user_id in state.users]]
+    users = [_dump_user(state, user_id, numbers) for user_id in state.users]
+    return [_VERSION, list(numbers), users, dict(state.leaving)]
 
 
 def _dump_user(state: State, user_id: str, numbers: dict[str, int]) -> list[Any]:
@@ -88,17 +89,16 @@ def _dump_user(state: State, user_id: str, numbers: dict[str, int]) -> list[Any]
         (name, numbers[gateway], _TRANSPORTS.index(transport))
         for name, (gateway, transport) in user.connections.items()
     ]
-    left = state.leaving.get(user_id)
-    return [user_id, user.username, status, activity, state.last_seen(user_id), left, connections]
+    return [user_id, user.username, status, activity, state.last_seen(user_id), connections]
 
 
 def restore(dumped: Any) -> State:
     """Raises ValueError for a dump of another version."""
-    version, gateways, users = dumped
+    version, gateways, users, leaving = dumped
     if version != _VERSION:
         raise ValueError(f"a snapshot of version {version}")
-    state = State(gateways=dict.fromkeys(gateways, 0))
-    for user_id, username, status, activity, last_seen, left, connections in users:
+    state = State(leaving=leaving, gateways=dict.fromkeys(gateways, 0))
+    for user_id, username, status, activity, last_seen, connections in users:
         user = state.users[user_id] = User(
             username,
             last_seen,
@@ -112,6 +112,4 @@ def restore(dumped: Any) -> State:
         )
         for connection in user.connections.values():
             state.gateways[connection.gateway] += 1
-        if left is not None:
-            state.leaving[user_id] = left
     return state

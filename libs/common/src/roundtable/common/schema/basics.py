@@ -17,7 +17,9 @@ _ROOM = re.compile(ROOM_PATTERN)
 
 RoomName = Annotated[str, Meta(pattern=ROOM_PATTERN, description="A room's name (CO1).")]
 UserId = Annotated[str, Meta(min_length=1, max_length=64, description="Who: the token's `sub` (AU1).")]
-RequestId = Annotated[str, Meta(min_length=1, max_length=64, description="A request's id, given by the client (EN2).")]
+RequestId = Annotated[
+    str, Meta(min_length=1, max_length=64, description="A request's id, given by the client (EN2).")
+]
 OperationId = Annotated[str, Meta(min_length=1, max_length=64, description="Unique in its room (CV3).")]
 Milliseconds = Annotated[int, Meta(description="Milliseconds since the Unix epoch.")]
 Coordinate = Annotated[float, Meta(ge=-1_000_000, le=1_000_000, description="Map units.")]

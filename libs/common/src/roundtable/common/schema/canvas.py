@@ -10,7 +10,11 @@ from .basics import Input, OperationId, Output, Point, UserId
 
 OperationType = Literal["draw", "erase", "shape"]
 Tool = Literal["pen", "eraser", "rectangle", "circle"]
-TOOLS: Final[dict[str, tuple[Tool, ...]]] = {"draw": ("pen",), "erase": ("eraser",), "shape": ("rectangle", "circle")}
+TOOLS: Final[dict[str, tuple[Tool, ...]]] = {
+    "draw": ("pen",),
+    "erase": ("eraser",),
+    "shape": ("rectangle", "circle"),
+}
 
 Color = Annotated[str, Meta(pattern=r"^#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})\Z")]
 Size = Annotated[float, Meta(gt=0, le=1_000, description="Line width in map units.")]
@@ -30,7 +34,9 @@ class DrawOperation(Input, frozen=True):
 
     def __post_init__(self) -> None:
         if self.tool not in TOOLS[self.type]:
-            raise ValueError(f"`{self.type}` goes with {' or '.join(TOOLS[self.type])}, not with `{self.tool}`")
+            raise ValueError(
+                f"`{self.type}` goes with {' or '.join(TOOLS[self.type])}, not with `{self.tool}`"
+            )
         if self.type == "shape" and len(self.points) != 2:
             raise ValueError(f"`{self.tool}` needs exactly 2 points, got {len(self.points)}")
 

@@ -75,8 +75,6 @@ class SSEEvent(Struct, frozen=True, omit_defaults=True):
     id: str | UnsetType = UNSET
 
 
-
-
 @cache
 def _decoder(kind: Any, fmt: Format) -> Callable[[bytes | Raw], Any]:
     return (msgspec.json.Decoder(kind) if fmt == "json" else msgspec.msgpack.Decoder(kind)).decode
@@ -164,6 +162,18 @@ def decode_params(raw: Raw | UnsetType, kind: type[T], fmt: Format) -> T:
     except _UNREADABLE as error:
         raise _unreadable(error, fmt) from None
     return params
+
+
+def params_as_json(raw: Raw | UnsetType, fmt: Format) -> Raw:
+    """`params` that were decoded once already, as JSON: the form in which services take them. Raises `Refusal`."""
+    if raw is UNSET:
+        return Raw(b"{}")
+    if fmt == "json":
+        return raw
+    try:
+        return to_json(msgspec.msgpack.decode(raw))
+    except (*_UNREADABLE, TypeError, ValueError) as error:
+        raise Refusal("invalid_data", f"`params` holds what JSON cannot: {error}") from None
 
 
 def readable(error: msgspec.ValidationError, root: str = "") -> str:

@@ -42,7 +42,9 @@ REASONS: Final[dict[str, ErrorKind]] = {
     "bye": ErrorKind(1000, 200, "stop", "a normal end", error=False),
     "draining": ErrorKind(1001, 503, "reconnect", "this gateway is going away"),
     "protocol_error": ErrorKind(1002, 400, "backoff", "the WebSocket protocol was broken", error=False),
-    "unsupported_data": ErrorKind(1003, 415, "stop", "a format that this connection or address does not take"),
+    "unsupported_data": ErrorKind(
+        1003, 415, "stop", "a format that this connection or address does not take"
+    ),
     "unknown_method": ErrorKind(1003, 404, "mend", "there is no such method", close=False),
     "invalid_data": ErrorKind(1007, 400, "mend", "the message is not what the contract says", close=True),
     "token_expired": ErrorKind(1008, 401, "token", "the token's time is over"),

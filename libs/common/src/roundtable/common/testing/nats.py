@@ -63,7 +63,11 @@ class NatsServer:
         config = self.home / "server.conf"
         config.write_text(
             _CONFIG.format(
-                name=self.home.name, port=self.port, home=self.home, extra=self._extra, jetstream=self._jetstream
+                name=self.home.name,
+                port=self.port,
+                home=self.home,
+                extra=self._extra,
+                jetstream=self._jetstream,
             )
         )
         binary = Path(sys.executable).with_name("nats-server")

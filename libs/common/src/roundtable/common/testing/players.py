@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
+import httpx
 import jwt
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -26,10 +27,24 @@ _numbers = itertools.count(1)
 
 
 def token(
-    user: str, room: str = "*", role: str = "player", *, ttl: float = 3600, name: str | None = None, key: str = SECRET, **claims: Any
+    user: str,
+    room: str = "*",
+    role: str = "player",
+    *,
+    ttl: float = 3600,
+    name: str | None = None,
+    key: str = SECRET,
+    **claims: Any,
 ) -> str:
     """A token of the test system's secret."""
-    said = {"sub": user, "name": name or user.title(), "room": room, "role": role, "exp": time.time() + ttl, "iat": time.time()}
+    said = {
+        "sub": user,
+        "name": name or user.title(),
+        "room": room,
+        "role": role,
+        "exp": time.time() + ttl,
+        "iat": time.time(),
+    }
     return jwt.encode({**said, **claims}, key, "HS256")
 
 
@@ -47,7 +62,9 @@ class Problem(Exception):
 class Player:
     """`messages` holds everything that came, in order; `cursor` the last one that was told."""
 
-    def __init__(self, url: str, user: str = "", room: str = "lobby", role: str = "player", **options: Any) -> None:
+    def __init__(
+        self, url: str, user: str = "", room: str = "lobby", role: str = "player", **options: Any
+    ) -> None:
         self.url = url
         self.user = user
         self.room = room
@@ -92,7 +109,11 @@ class Player:
     async def snapshots(self) -> dict[str, list[Any]]:
         """The three snapshots that follow a fresh welcome, their pages joined."""
         found: dict[str, list[Any]] = {}
-        for service, field in (("canvas", "operations"), ("presence", "presence"), ("activity", "activities")):
+        for service, field in (
+            ("canvas", "operations"),
+            ("presence", "presence"),
+            ("activity", "activities"),
+        ):
             found[service] = []
             while True:
                 data = (await self.event(f"{service}.snapshot"))["data"]
@@ -101,28 +122,46 @@ class Player:
                     break
         return found
 
-    async def request(self, method: str, params: Any = None, *, ident: str | None = None, wait: float = WAIT) -> Any:
+    async def request(
+        self, method: str, params: Any = None, *, ident: str | None = None, wait: float = WAIT
+    ) -> Any:
         """The answer's data. Raises `Problem`."""
         ident = ident or f"{self.user}-{next(_numbers)}-{time.time_ns() % 10**9}"
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[ident] = future
-        await self.transmit({"type": "request", "id": ident, "method": method, "params": params or {}, "timestamp": time.time() * 1000})
+        await self.transmit(
+            {
+                "type": "request",
+                "id": ident,
+                "method": method,
+                "params": params or {},
+                "timestamp": time.time() * 1000,
+            }
+        )
         return await asyncio.wait_for(future, wait)
 
     async def tell(self, method: str, params: Any) -> None:
         await self.transmit({"type": "event", "method": method, "params": params})
 
     async def draw(self, *idents: str, ident: str | None = None, wait: float = WAIT) -> Any:
-        return await self.request("canvas.draw", {"operations": [stroke(each) for each in idents]}, ident=ident, wait=wait)
+        return await self.request(
+            "canvas.draw", {"operations": [stroke(each) for each in idents]}, ident=ident, wait=wait
+        )
 
-    async def event(self, method: str, matching: Callable[[Any], bool] = lambda _: True, wait: float = WAIT) -> dict[str, Any]:
+    async def event(
+        self, method: str, matching: Callable[[Any], bool] = lambda _: True, wait: float = WAIT
+    ) -> dict[str, Any]:
         """The next event of that name whose data matches; what comes before it is passed over (and stays in `messages`)."""
 
         def found() -> bool:
             while self._read < len(self.messages):
                 message = self.messages[self._read]
                 self._read += 1
-                if message.get("type") == "event" and message["method"] == method and matching(message["data"]):
+                if (
+                    message.get("type") == "event"
+                    and message["method"] == method
+                    and matching(message["data"])
+                ):
                     return True
             return False
 
@@ -130,10 +169,14 @@ class Player:
             async with asyncio.timeout(wait), self._arrived:
                 await self._arrived.wait_for(lambda: found() or self.closed.done())
         except TimeoutError:
-            raise AssertionError(f"{self.user}: no {method} within {wait:g} s; had {self.told()[-12:]}") from None
+            raise AssertionError(
+                f"{self.user}: no {method} within {wait:g} s; had {self.told()[-12:]}"
+            ) from None
         message = self.messages[self._read - 1]
         if message.get("method") != method:
-            raise AssertionError(f"{self.user}: closed with {self.closed.result()} before {method}; had {self.told()[-12:]}")
+            raise AssertionError(
+                f"{self.user}: closed with {self.closed.result()} before {method}; had {self.told()[-12:]}"
+            )
         return message
 
     async def wait_for(self, condition: Callable[[], bool], wait: float = WAIT) -> None:
@@ -146,7 +189,9 @@ class Player:
 
     def told(self, prefix: str = "") -> list[str]:
         """The names of the events that came, those that begin so."""
-        return [m["method"] for m in self.messages if m.get("type") == "event" and m["method"].startswith(prefix)]
+        return [
+            m["method"] for m in self.messages if m.get("type") == "event" and m["method"].startswith(prefix)
+        ]
 
     def strokes(self) -> list[str]:
         """Ids of all strokes told as events, in order."""
@@ -174,7 +219,11 @@ class Player:
             self.messages.append(message)
             if isinstance(message.get("id"), str) and message.get("type") == "event":
                 self.cursor = message["id"]
-            future = self._answers.pop(message.get("id", ""), None) if message.get("type") in ("response", "error") else None
+            future = (
+                self._answers.pop(message.get("id", ""), None)
+                if message.get("type") in ("response", "error")
+                else None
+            )
             if future is not None and not future.done():
                 if message["type"] == "error":
                     future.set_exception(Problem(message["error"]))
@@ -195,7 +244,9 @@ class Player:
 class WebSocketPlayer(Player):
     """`format`: json or msgpack; `deflate`; `raw` headers and subprotocols by options."""
 
-    def __init__(self, url: str, user: str = "", room: str = "lobby", role: str = "player", **options: Any) -> None:
+    def __init__(
+        self, url: str, user: str = "", room: str = "lobby", role: str = "player", **options: Any
+    ) -> None:
         super().__init__(url, user, room, role, **options)
         self.format: Literal["json", "msgpack"] = options.get("format", "json")
         self.socket: ClientConnection | None = None
@@ -221,7 +272,9 @@ class WebSocketPlayer(Player):
     async def _receive(self, socket: ClientConnection) -> None:
         try:
             async for frame in socket:
-                await self.arrived(json.loads(frame) if isinstance(frame, str) else msgspec.msgpack.decode(frame))
+                await self.arrived(
+                    json.loads(frame) if isinstance(frame, str) else msgspec.msgpack.decode(frame)
+                )
         except ConnectionClosed:
             pass
         finally:
@@ -245,6 +298,150 @@ class WebSocketPlayer(Player):
         self.socket.transport.abort()
 
 
+class HttpPlayer(Player):
+    """What reading by SSE and by poll have in common: asking goes by `POST /rpc`. `format` is that of /rpc."""
+
+    def __init__(
+        self, url: str, user: str = "", room: str = "lobby", role: str = "player", **options: Any
+    ) -> None:
+        super().__init__(url.replace("ws://", "http://"), user, room, role, **options)
+        self.format: Literal["json", "msgpack"] = options.get("format", "json")
+        self.rpc_url = options.get("rpc", self.url)
+        """Another gateway may take the requests."""
+        self.http = httpx.AsyncClient(timeout=httpx.Timeout(WAIT, read=70), trust_env=False)
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        headers = dict(self.options.get("headers", {}))
+        if self.credentials:
+            headers["Authorization"] = f"Bearer {self.credentials}"
+        return headers
+
+    def query(self, **more: str) -> dict[str, str]:
+        return ({"room": self.room} if self.room else {}) | {
+            name: value for name, value in more.items() if value
+        }
+
+    async def transmit(self, message: Any) -> None:
+        packed = self.format == "msgpack"
+        response = await self.http.post(
+            f"{self.rpc_url}/rpc",
+            params=self.query(connection=self.welcome.get("connectionId", "")),
+            content=msgspec.msgpack.encode(message) if packed else json.dumps(message).encode(),
+            headers=self.headers | {"Content-Type": f"application/{self.format}"},
+        )
+        answered = (
+            msgspec.msgpack.decode(response.content) if packed and response.is_success else response.json()
+        )
+        answers = answered if isinstance(answered, list) else [answered]
+        for answer in answers:
+            if not response.is_success:
+                answer = {**answer, "id": message.get("id", "") if isinstance(message, dict) else ""}  # noqa: PLW2901
+            await self.arrived(answer)
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait((self._reader,))
+        await self.http.aclose()
+
+    async def refused(self, response: httpx.Response) -> None:
+        await response.aread()
+        error = response.json()
+        await self.arrived(error)
+        await self.ended(error["error"]["code"], error["error"]["reason"])
+
+
+class SSEPlayer(HttpPlayer):
+    async def open(self, cursor: str) -> None:
+        self._reader = asyncio.create_task(self._receive(cursor))
+
+    async def _receive(self, cursor: str) -> None:
+        headers = self.headers | ({"Last-Event-ID": cursor} if cursor else {})
+        code, reason = 1006, ""
+        try:
+            async with self.http.stream(
+                "GET", f"{self.url}/sse", params=self.query(), headers=headers
+            ) as response:
+                if not response.is_success:
+                    await self.refused(response)
+                    return
+                event: dict[str, str] = {}
+                async for line in response.aiter_lines():
+                    if line:
+                        name, _, value = line.partition(": ")
+                        event[name] = value
+                    elif "data" in event:
+                        data, kind = json.loads(event["data"]), event["event"]
+                        if kind == "error":
+                            code, reason = data["error"]["code"], data["error"]["reason"]
+                            await self.arrived(data)
+                        else:
+                            assert data.get("id") == event.get("id")
+                            assert data["type"] == kind
+                            await self.arrived({**data, "type": "event", "method": kind})
+                        event = {}
+        except httpx.HTTPError:
+            pass
+        finally:
+            await self.ended(code, reason)
+
+    def abort(self) -> None:
+        """The network breaks."""
+        assert self._reader is not None
+        self._reader.cancel()
+
+
+class PollPlayer(HttpPlayer):
+    """Polls for ever. `place` is the cursor of the last answer."""
+
+    async def open(self, cursor: str) -> None:
+        self.place = cursor
+        self._reader = asyncio.create_task(self._receive())
+
+    async def _receive(self) -> None:
+        connection = ""
+        try:
+            while True:
+                response = await self.http.get(
+                    f"{self.url}/poll",
+                    params=self.query(
+                        connection=connection, cursor=self.place, timeout=str(self.options.get("timeout", ""))
+                    ),
+                    headers=self.headers | {"Accept": f"application/{self.format}"},
+                )
+                if not response.is_success:
+                    await self.refused(response)
+                    return
+                answer = (
+                    msgspec.msgpack.decode(response.content) if self.format == "msgpack" else response.json()
+                )
+                for event in answer["events"]:
+                    if event["type"] == "session.welcome":
+                        connection = event["data"]["connectionId"]
+                        self.welcome = event["data"]
+                    await self.arrived({**event, "type": "event", "method": event["type"]})
+                self.place = answer["cursor"]
+        except httpx.HTTPError:
+            pass
+        finally:
+            await self.ended(1006, "")
+
+    def abort(self) -> None:
+        """The network breaks."""
+        assert self._reader is not None
+        self._reader.cancel()
+
+
 def stroke(ident: str, **fields: Any) -> dict[str, Any]:
     """A small valid `DrawOperation`."""
-    return {"type": "draw", "tool": "pen", "points": [{"x": 1, "y": 2}, {"x": 3.5, "y": -4}], "color": "#1e90ff", "size": 3, "id": ident, **fields}
+    return {
+        "type": "draw",
+        "tool": "pen",
+        "points": [{"x": 1, "y": 2}, {"x": 3.5, "y": -4}],
+        "color": "#1e90ff",
+        "size": 3,
+        "id": ident,
+        **fields,
+    }

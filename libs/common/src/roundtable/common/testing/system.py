@@ -110,7 +110,9 @@ class Program:
         except subprocess.TimeoutExpired:
             process.kill()
             await asyncio.to_thread(process.wait)
-            raise RuntimeError(f"{self.name} did not end within {within:g} s:\n{self.log()[-3_000:]}") from None
+            raise RuntimeError(
+                f"{self.name} did not end within {within:g} s:\n{self.log()[-3_000:]}"
+            ) from None
 
     async def kill(self) -> None:
         await self.end(signal.SIGKILL)
@@ -120,7 +122,13 @@ class System:
     """`gateways` and `replicas` say how many of each; `settings` are further ROUNDTABLE_ variables, without the prefix."""
 
     def __init__(
-        self, home: Path, *, gateways: int = 1, replicas: int = 1, sync: bool = False, settings: dict[str, str] | None = None
+        self,
+        home: Path,
+        *,
+        gateways: int = 1,
+        replicas: int = 1,
+        sync: bool = False,
+        settings: dict[str, str] | None = None,
     ) -> None:
         self.home = home
         self.nats = NatsServer(home, jetstream="sync_interval: always" if sync else "")
@@ -181,12 +189,12 @@ async def system(
 ) -> AsyncIterator[System]:
     """A system of one's own in a directory that goes with it; the logs are told when the test fails."""
     with tempfile.TemporaryDirectory(prefix="roundtable-") as home:
-        async with System(Path(home), gateways=gateways, replicas=replicas, sync=sync, settings=settings) as running:
+        async with System(
+            Path(home), gateways=gateways, replicas=replicas, sync=sync, settings=settings
+        ) as running:
             try:
                 yield running
             except BaseException:
                 for program in running.programs:
                     print(f"--- {program.name}\n{program.log()[-2_000:]}")
                 raise
-
-

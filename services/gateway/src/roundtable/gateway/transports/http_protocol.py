@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from collections.abc import MutableMapping
+from typing import Any, ClassVar, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .websocket_protocol import WebSocketProtocol
+
+_KEY: Final = "roundtable.http"
+
+
+class Stream(Protocol):
+    def keeps_up(self, ready: bool) -> None: ...
+
+    def lost(self) -> None: ...
+
+
+def http_protocol_of(scope: MutableMapping[str, Any]) -> GatewayHttpProtocol:
+    protocol: GatewayHttpProtocol = scope[_KEY]
+    return protocol
 
 
 class GatewayHttpProtocol(HttpToolsProtocol):
@@ -16,6 +30,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     header_timeout: ClassVar[float] = 10.0
     message_bytes: ClassVar[int] = 65_536
 
+    stream: Stream | None = None
+    """What writes to the transport while a response never ends."""
     _impatience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -33,6 +49,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[_KEY] = self  # type: ignore[typeddict-unknown-key]
         self._wait_for_headers()
 
     def on_headers_complete(self) -> None:
@@ -42,6 +59,18 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._patient()
         super().connection_lost(exc)
+        if self.stream is not None:
+            self.stream.lost()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.stream is not None:
+            self.stream.keeps_up(False)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.stream is not None:
+            self.stream.keeps_up(True)
 
     def handle_websocket_upgrade(self) -> None:
         self._patient()

@@ -29,7 +29,10 @@ def endpoint(gateway: Gateway) -> Callable[[WebSocket], Awaitable[None]]:
         chosen = next((each for each in offered if each in SUBPROTOCOLS), None)
         if offered and chosen is None:
             refusal = Refusal("unsupported_data", f"Speak one of the subprotocols {', '.join(SUBPROTOCOLS)}")
-            body = {"type": "error", "error": {"code": refusal.kind.code, "message": refusal.message, "reason": refusal.reason}}
+            body = {
+                "type": "error",
+                "error": {"code": refusal.kind.code, "message": refusal.message, "reason": refusal.reason},
+            }
             await socket.send_denial_response(JSONResponse(body, 400))
             return
         protocol = protocol_of(socket.scope)

@@ -93,7 +93,12 @@ class WebSocketProtocol(asyncio.Protocol):
         """Runs the application for the request that uvicorn has parsed."""
         path, _, query = url.partition(b"?")
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        protocols = [part.strip() for name, value in headers if name == b"sec-websocket-protocol" for part in value.split(b",")]
+        protocols = [
+            part.strip()
+            for name, value in headers
+            if name == b"sec-websocket-protocol"
+            for part in value.split(b",")
+        ]
         scope |= {
             "type": "websocket",
             "scheme": "wss" if scope.get("scheme") == "https" else "ws",
@@ -162,7 +167,11 @@ class WebSocketProtocol(asyncio.Protocol):
                 pass
 
     def _accepted(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
-        lines = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Accept", self._accept)]
+        lines = [
+            (b"Upgrade", b"websocket"),
+            (b"Connection", b"Upgrade"),
+            (b"Sec-WebSocket-Accept", self._accept),
+        ]
         if subprotocol:
             lines.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
         if self._extension:
@@ -181,7 +190,10 @@ class WebSocketProtocol(asyncio.Protocol):
     def _respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
         lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
         if status != 101:
-            headers = [*(pair for pair in headers if pair[0].lower() != b"content-length"), (b"Content-Length", b"%d" % len(body))]
+            headers = [
+                *(pair for pair in headers if pair[0].lower() != b"content-length"),
+                (b"Content-Length", b"%d" % len(body)),
+            ]
         lines += [b"%b: %b" % pair for pair in headers]
         self.transport.write(b"\r\n".join((*lines, b"", body)))
 
@@ -196,7 +208,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._next = asyncio.get_running_loop().create_future()
         try:
             return await asyncio.wait_for(self._next, timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return None
         finally:
             self._next = None

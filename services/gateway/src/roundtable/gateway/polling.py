@@ -1,0 +1,213 @@
+"""Shell layer: connections that poll: what they share between polls, and their end ten seconds after the last one (PR1).
+
+Knows no HTTP. A poller keeps no events: those are read from the room at the request's cursor; only cursors and previews, which
+are nowhere else, wait here, bounded and merged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Raw
+
+from roundtable.common.command_handler import now_ms
+from roundtable.common.cursor import Vector
+from roundtable.common.schema.basics import Role
+from roundtable.common.schema.envelope import ServerEvent
+from roundtable.common.schema.errors import Refusal
+from roundtable.common.schema.session import Claims
+
+from . import snapshots
+from .outbox import Batch
+from .room import Room
+from .welcome import notice_ms, token_expiring, welcome
+
+if TYPE_CHECKING:
+    from .service import Gateway
+    from .transports.entrance import Admitted
+
+LIVES_ON: Final = 10.0
+"""Seconds after the end of a poll."""
+PREVIEWS_AT_MOST: Final = 200
+
+
+class Poller:
+    """One polling connection at this gateway. Several of its polls may wait at once; the client's mistake, but harmless."""
+
+    def __init__(
+        self, gateway: Gateway, connection: str, room: Room, claims: Claims, role: Role, address: str
+    ) -> None:
+        self.id: Final = connection
+        self.room: Final = room
+        self.user: Final = claims.user_id
+        self.claims = claims
+        self.role: Role = role
+        self.address: Final = address
+        self.polls = 0
+        self.expires = float("inf")
+        self.ended = False
+        self._gateway = gateway
+        self._warned = 0
+        self._cursors: dict[str, bytes] = {}
+        self._previews: list[bytes] = []
+        self._woken = asyncio.Event()
+
+    # -- cursors and previews
+
+    def hear(self, batch: Batch) -> None:
+        """From the room at each telling."""
+        cursors, previews = batch.ephemera_for(self.user)
+        if cursors or previews:
+            self._cursors |= cursors
+            self._previews = [*self._previews, *previews][-PREVIEWS_AT_MOST:]
+            self._woken.set()
+
+    @property
+    def has_ephemera(self) -> bool:
+        return bool(self._cursors or self._previews)
+
+    def take_ephemera(self, at: int) -> list[ServerEvent]:
+        events = []
+        if self._previews:
+            events.append(
+                ServerEvent("canvas.preview", Raw(b'{"previews":[%b]}' % b",".join(self._previews)), at)
+            )
+        if self._cursors:
+            events.append(
+                ServerEvent(
+                    "presence.cursor", Raw(b'{"cursors":[%b]}' % b",".join(self._cursors.values())), at
+                )
+            )
+        self._cursors, self._previews = {}, []
+        return events
+
+    # -- what a poll needs
+
+    def welcome(self, room: Room, place: Vector, *, recovered: bool) -> ServerEvent:
+        settings = self._gateway.settings
+        return welcome(settings, room, place, self.id, "poll", self.claims, self.role, recovered=recovered)
+
+    async def open_fresh(self, room: Room) -> tuple[list[ServerEvent], Vector]:
+        """Welcome and snapshots, and the place at which they are true."""
+        snapshot = await snapshots.take(
+            room, self._gateway.commands, snapshots.Viewer(self.user, self.role, self.id)
+        )
+        return [self.welcome(room, snapshot.vector, recovered=False), *snapshot.events], snapshot.vector
+
+    def expiring(self, at: int) -> list[ServerEvent]:
+        """The notice that the token ends soon, once for each token."""
+        expires = self.claims.expires_at
+        if expires is None or expires - at > notice_ms(self.claims) or self._warned == expires:
+            return []
+        self._warned = expires
+        return [token_expiring(expires)]
+
+    async def wait(self, room: Room, timeout: float) -> None:
+        """Until something is stored in the room, is shown in it, or the time is over."""
+        self._woken.clear()
+        changed = asyncio.ensure_future(room.change(max(0.0, timeout)))
+        woken = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait((changed, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+            woken.cancel()
+
+    def end(self) -> None:
+        """Its polls answer at once with what there is; the client comes back, here or elsewhere."""
+        self.ended = True
+        self._woken.set()
+
+
+class Polling:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._pollers: dict[str, Poller] = {}
+        self._waiting = 0
+
+    async def begin(self, room: Room, named: str, admitted: Admitted) -> Poller:
+        """The connection of a poll, for as long as the poll lasts; `end` must follow. Raises `Refusal`."""
+        gateway, claims = self._gateway, admitted.claims
+        if self._waiting >= gateway.settings.max_polls:
+            raise Refusal("overloaded", "Too many polls wait at this gateway", retry_after=1)
+        poller = self._pollers.get(named)
+        if poller is not None and (poller.user != claims.user_id or poller.room.name != room.name):
+            raise Refusal("forbidden", "That connection is somebody else's, or in another room")
+        self._waiting += 1
+        try:
+            if poller is None or poller.ended:
+                poller = await self._open(room, named or gateway.new_connection_id(), admitted)
+        except BaseException:
+            self._waiting -= 1
+            raise
+        poller.claims, poller.role = claims, admitted.role
+        poller.polls += 1
+        poller.expires = float("inf")
+        return poller
+
+    async def _open(self, room: Room, connection: str, admitted: Admitted) -> Poller:
+        gateway, claims = self._gateway, admitted.claims
+        gateway.hub.admit(claims.user_id, admitted.address)
+        try:
+            position = await gateway.presence.open(
+                room.name, claims.user_id, claims.username, connection, "poll"
+            )
+            await room.reach("presence", position)
+        except BaseException:
+            gateway.hub.dismiss(claims.user_id, admitted.address)
+            gateway.presence.close(room.name, claims.user_id, claims.username, connection)
+            raise
+        poller = Poller(gateway, connection, room, claims, admitted.role, admitted.address)
+        self._pollers[connection] = poller
+        room.pollers[poller] = None
+        gateway.metrics.connections.labels("poll").inc()
+        gateway.metrics.opened.labels("poll").inc()
+        return poller
+
+    def end(self, poller: Poller) -> None:
+        """A poll is over."""
+        self._waiting -= 1
+        poller.polls -= 1
+        self._gateway.hub.seen(poller.room.name, poller.user, now_ms())
+        if not poller.polls:
+            poller.expires = time.monotonic() + LIVES_ON
+
+    def of(self, connection: str) -> Poller | None:
+        return self._pollers.get(connection)
+
+    def check(self, now: float) -> None:
+        """Called by the hub: ends those that have not come back."""
+        for poller in tuple(self._pollers.values()):
+            if now >= poller.expires:
+                self._close(poller)
+
+    def end_session(self, session: str) -> None:
+        for poller in self._pollers.values():
+            if poller.claims.session == session:
+                poller.end()
+
+    def drain(self) -> None:
+        for poller in self._pollers.values():
+            poller.end()
+
+    def close_all(self) -> None:
+        for poller in tuple(self._pollers.values()):
+            self._close(poller)
+
+    async def reopen_presence(self) -> None:
+        for poller in tuple(self._pollers.values()):
+            claims = poller.claims
+            await self._gateway.presence.open(
+                poller.room.name, poller.user, claims.username, poller.id, "poll"
+            )
+
+    def _close(self, poller: Poller) -> None:
+        gateway = self._gateway
+        self._pollers.pop(poller.id, None)
+        poller.room.pollers.pop(poller, None)
+        gateway.hub.dismiss(poller.user, poller.address)
+        gateway.metrics.connections.labels("poll").dec()
+        gateway.metrics.closed.labels("peer").inc()
+        gateway.presence.close(poller.room.name, poller.user, poller.claims.username, poller.id)
