@@ -122,9 +122,10 @@ async def test_any_place_of_a_long_history_is_found_by_few_reads(layout: str) ->
         reads, messages = room.cost()
         assert reads <= 90
         assert messages <= 1_500
-        page = await History().page(room, wanted(after=middle), 20)
-        assert ids(page.activities) == ids(room.entries[number + 1 : number + 21])
-        assert room.cost()[0] <= 80
+        for known in (middle, middle + "0", middle[:-1] + "1"):
+            page = await History().page(room, wanted(after=known), 20)
+            assert ids(page.activities) == ids(room.entries[number + 1 : number + 21])
+            assert room.cost()[0] <= 80
 
 
 async def test_what_the_state_holds_needs_no_log() -> None:
@@ -188,6 +189,20 @@ async def test_messages_that_cannot_be_read_hide_no_others() -> None:
     assert ids(page.activities) == ids(room.entries[702:705])
     page = await History().page(room, wanted(after="0"), 200)
     assert ids(page.activities) == [id_ for id_ in ids(room.entries[:202]) if id_ not in lost]
+
+
+async def test_a_long_row_of_messages_that_cannot_be_read_misleads_no_search() -> None:
+    room = Room()
+    for number in range(3_000):
+        room.post(number * 10 + 1)
+    for number in range(100, 1_900):
+        room.log[number] = (room.log[number][0], ())
+    page = await History().page(room, wanted(before=room.entries[2_000].id), 50)
+    assert ids(page.activities) == ids(room.entries[1_950:2_000])
+    page = await History().page(room, wanted(after=room.entries[1_950].id), 20)
+    assert ids(page.activities) == ids(room.entries[1_951:1_971])
+    page = await History().page(room, wanted(after=room.entries[90].id), 20)
+    assert ids(page.activities) == ids(room.entries[91:100] + room.entries[1_900:1_911])
 
 
 async def test_a_page_is_cut_before_it_grows_too_large() -> None:

@@ -204,9 +204,10 @@ def test_a_dump_is_of_its_moment() -> None:
         None,
         {},
         [],
-        [2, [], [], [], b"", [], []],
-        [1, ["a"], [], [], b"", [], []],
-        [1, ["a"], [], [3], b"\1", [b"{}"], []],
+        [2, [], [], [], [], b"", [], []],
+        [1, ["a"], [], [], [], b"", [], []],
+        [1, ["a"], [4], [], [3], b"\1", [b"{}"], []],
+        [1, ["a"], [4], ["ada"], [0], b"\1", [b"{}"], [["ada", [2, 7], []]]],
     ],
 )
 def test_a_snapshot_of_another_make_is_an_error_and_not_another_canvas(dumped: Any) -> None:

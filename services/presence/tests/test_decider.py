@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from msgspec import UNSET
 
@@ -30,7 +32,7 @@ from roundtable.presence.decider import (
     told,
 )
 
-LIMITS = Limits()
+LIMITS = Limits(touch_interval=60_000)
 DRAWING = DoingNow("drawing", "the cave")
 
 
@@ -75,6 +77,11 @@ def here(*users: str) -> Scenario[State, Command, Fact]:
     return room
 
 
+def waiting(room: Scenario[State, Command, Fact], now: int) -> tuple[Sequence[Command], int | None]:
+    """What is due, and when to ask again."""
+    return due(room.state, now, LIMITS)
+
+
 @pytest.mark.rule("PR1")
 def test_the_first_connection_is_told_as_a_join() -> None:
     scenario().when(opening(at=7)).then(opened(at=7, joined=True), online(at=7))
@@ -108,19 +115,19 @@ def test_a_name_that_has_changed_is_told() -> None:
 @pytest.mark.rule("PR1")
 def test_the_end_of_one_of_two_connections_is_told_to_nobody() -> None:
     room = here().after(opening("c2")).when(closing("c1", at=5)).then(ConnectionClosed("c1", "ada", 5))
-    assert due(room.state, 60_000)[0] == ()
+    assert waiting(room, 60_000)[0] == ()
 
 
 @pytest.mark.rule("PR1")
 def test_the_leave_is_told_once_and_after_the_grace() -> None:
     room = here().when(closing(at=1_000)).then(ConnectionClosed("c1", "ada", 1_000))
-    assert due(room.state, 5_999) == ((), 6_000)
-    assert due(room.state, 6_000) == ((PassTime(6_000),), 6_000)
+    assert waiting(room, 5_999) == ((), 6_000)
+    assert waiting(room, 6_000) == ((PassTime(6_000),), 6_000)
     room.when(PassTime(5_999)).then_nothing()
     room.when(PassTime(6_000)).then(offline(at=1_000))
     room.when(PassTime(6_001)).then_nothing()
     assert room.state.users == {}
-    assert due(room.state, 6_002) == ((), None)
+    assert waiting(room, 6_002) == ((), None)
 
 
 @pytest.mark.rule("PR1")
@@ -187,11 +194,11 @@ def test_away_by_the_client_lasts_until_the_client_ends_it() -> None:
 def test_who_was_silent_for_five_minutes_is_away_by_itself() -> None:
     room = here("ada", "bob").after(NoteSigns({"bob": 200_000}, 220_000))
     silence = LIMITS.away_after + LIMITS.touch_interval
-    assert due(room.state, silence - 1) == ((), silence)
-    assert due(room.state, silence) == ((PassTime(silence),), silence)
+    assert waiting(room, silence - 1) == ((), silence)
+    assert waiting(room, silence) == ((PassTime(silence),), silence)
     room.when(PassTime(silence - 1)).then_nothing()
     room.when(PassTime(silence)).then(AwayNoticed("ada"), away())
-    assert due(room.state, silence) == ((), 200_000 + silence)
+    assert waiting(room, silence) == ((), 200_000 + silence)
 
 
 @pytest.mark.rule("PR3")
@@ -206,7 +213,7 @@ def test_who_was_silent_for_five_minutes_is_away_by_itself() -> None:
 def test_a_sign_of_life_ends_an_away_that_came_by_itself(sign: Command) -> None:
     room = here().after(PassTime(360_000))
     room.when(sign).then(online(at=400_000))
-    assert due(room.state, 400_000) == ((), 760_000)
+    assert waiting(room, 400_000) == ((), 760_000)
 
 
 @pytest.mark.rule("PR3")
@@ -232,7 +239,7 @@ def test_an_away_that_came_by_itself_becomes_meant_when_the_client_says_so() -> 
 def test_a_replica_that_does_not_hear_the_signs_of_life_declares_nobody_away() -> None:
     room = here()
     room.state.hearing.deafen()
-    assert due(room.state, 10**9) == ((), None)
+    assert waiting(room, 10**9) == ((), None)
     room.when(PassTime(10**9)).then_nothing()
 
 
@@ -240,7 +247,7 @@ def test_a_replica_that_does_not_hear_the_signs_of_life_declares_nobody_away() -
 def test_a_replica_that_has_just_taken_over_counts_silence_from_then() -> None:
     room = here()
     room.state.hearing.listen(300_000)
-    assert due(room.state, 360_000) == ((), 660_000)
+    assert waiting(room, 360_000) == ((), 660_000)
     room.when(PassTime(659_999)).then_nothing()
     room.when(PassTime(660_000)).then(AwayNoticed("ada"), away())
 
@@ -329,7 +336,7 @@ def test_what_is_due_for_many_at_once_comes_in_several_messages() -> None:
             room.after(closing(user=f"u{number}", at=355_000))
     room.state.hearing.listen(0)
     sizes = []
-    while (commands := due(room.state, 360_000)[0]) != ():
+    while (commands := waiting(room, 360_000)[0]) != ():
         sizes.append(len(room.when(commands[0]).events))
     assert sizes == [1_600, 200]
     assert {user.status for user in room.state.users.values()} == {"away"}
@@ -348,5 +355,5 @@ def test_looking_for_silence_does_not_mean_looking_at_everybody_each_time(
     monkeypatch.setattr(decider, "_silent", silent)
     room = here("ada", "bob")
     for now in range(0, 300_000, 100):
-        due(room.state, now)
+        waiting(room, now)
     assert looked == 1

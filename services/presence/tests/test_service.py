@@ -192,4 +192,4 @@ def test_a_room_is_occupied_while_anybody_is_shown() -> None:
 
 def test_a_snapshot_of_another_version_is_refused() -> None:
     with pytest.raises(ValueError, match="version 2"):
-        DOMAIN.restore([2, [], [], {}])
+        DOMAIN.restore([2, [], [], {}, {}])

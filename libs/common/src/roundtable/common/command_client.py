@@ -44,7 +44,7 @@ class CommandClient:
 
     async def start(self) -> None:
         subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-        subscription._pending_msgs_limit = subscription._pending_bytes_limit = 1 << 30  # noqa: SLF001 - answers are never too many
+        subscription._pending_msgs_limit = subscription._pending_bytes_limit = 1 << 30
 
     async def request(
         self, service: Service, room: str, command: CommandMessage, patience: float = PATIENCE
@@ -63,7 +63,7 @@ class CommandClient:
                 else:
                     await asyncio.sleep(min(0.05, left))
                     subject = subjects.command_to_owner(service, partition_of(room), room)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 subject = subjects.command_to_all(service, room)
                 wait = min(wait * 2, 2.0)
             except (nats.errors.Error, OSError):
@@ -76,7 +76,7 @@ class CommandClient:
         """Whether any replica of the service answers."""
         try:
             await self._client.request(subjects.ping(service), b"", timeout=timeout)
-        except (nats.errors.Error, asyncio.TimeoutError, OSError):
+        except (TimeoutError, nats.errors.Error, OSError):
             return False
         return True
 

@@ -24,7 +24,7 @@ from .schema.methods import METHODS
 from .telemetry import CONTEXT, ServiceMetrics, log
 
 PART_BYTES: Final = 512 * 1024
-"""A longer answer goes in parts. `.` and the answer; or `+` and four bytes that name it before each part, `=` before the last."""
+"""A longer answer goes in parts. `.` and the answer; or before each part `+`, before the last `=`, and four bytes that name it."""
 
 _decode = msgspec.json.Decoder(CommandMessage).decode
 _encode = msgspec.json.Encoder().encode

@@ -30,22 +30,25 @@ class LogFull(Exception):
 
 class EventLog(Protocol):
     async def append(self, room: str, payload: bytes, expected: int) -> int:
-        """Stores one message if `expected` is the room's last sequence (0: it has none) and returns its sequence.
+        """Stores one message if `expected` is the room's `last` sequence and returns its sequence.
 
         Returns only when it is on disk. Raises `Conflict`, `LogFull` or `LogUnavailable`.
         """
         ...
 
     async def read(self, room: str, after: int, limit: int = 256) -> list[LogMessage]:
-        """The next messages of the room after that sequence, oldest first. Empty means: there are none, truly."""
+        """The next messages of the room after that sequence, oldest first. Empty means: there are none, truly.
+
+        Fewer than `limit` says nothing. Raises `LogUnavailable`, as do all methods below.
+        """
         ...
 
     async def get(self, seq: int) -> LogMessage | None:
-        """The message with that sequence; None when the log no longer holds it."""
+        """The message with that sequence; None when the log does not hold it."""
         ...
 
     async def last(self, room: str) -> int:
-        """The room's last sequence; 0 if it has none."""
+        """The sequence of the room's last message; 0 if the log holds none: none yet, or retention has taken them all."""
         ...
 
     async def first(self) -> int:
@@ -53,5 +56,5 @@ class EventLog(Protocol):
         ...
 
     def heads(self) -> AsyncIterator[LogMessage]:
-        """The last message of every room."""
+        """The last message of every room, by ascending sequence. Raises `LogUnavailable`."""
         ...

@@ -7,11 +7,10 @@ its leader, so "there is nothing" is only believed from the leader (`STREAM.MSG.
 
 from __future__ import annotations
 
-import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import nats.errors
@@ -25,12 +24,15 @@ from .schema.log import Service
 
 APPEND_TIMEOUT: Final = 2.0
 READ_TIMEOUT: Final = 2.0
+HEADS_AT_ONCE: Final = 500
 _CONFLICTS: Final = frozenset({10071, 10164})
 """Wrong last sequence: on a single-server stream, and on a replicated one."""
 _FULL: Final = frozenset({10054, 10077, 10047, 10023, 10122})
 """Message too large, stream full by bytes or messages, no storage."""
 _NO_MESSAGE: Final = 10037
-_CAUGHT: Final = (nats.errors.TimeoutError, nats.errors.ConnectionClosedError, nats.errors.NoRespondersError)
+_CAUGHT: Final = (nats.errors.Error, OSError)
+
+T = TypeVar("T")
 
 
 class _ApiError(msgspec.Struct):
@@ -57,13 +59,16 @@ class _GetAnswer(msgspec.Struct):
 
 class _StreamState(msgspec.Struct):
     first_seq: int = 0
-    last_seq: int = 0
-    messages: int = 0
 
 
 class _InfoAnswer(msgspec.Struct):
     state: _StreamState | None = None
     error: _ApiError | None = None
+
+
+_ack = msgspec.json.Decoder(_Ack).decode
+_got = msgspec.json.Decoder(_GetAnswer).decode
+_info = msgspec.json.Decoder(_InfoAnswer).decode
 
 
 class JetStreamEventLog:
@@ -78,10 +83,13 @@ class JetStreamEventLog:
         if len(payload) > self._client.max_payload - 1024:
             raise LogFull(f"{len(payload)} bytes are more than one message may hold")
         headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
-        answer = await self._request(subjects.events(self._service, room), payload, APPEND_TIMEOUT, headers)
-        ack = msgspec.json.decode(answer, type=_Ack)
-        if ack.error is None:
+        ack = await self._request(
+            subjects.events(self._service, room), payload, _ack, APPEND_TIMEOUT, headers
+        )
+        if ack.error is None and ack.seq > 0:
             return ack.seq
+        if ack.error is None:
+            raise LogUnavailable("an acknowledgement without a sequence")
         if ack.error.err_code in _CONFLICTS:
             raise Conflict(room)
         if ack.error.err_code in _FULL:
@@ -90,7 +98,7 @@ class JetStreamEventLog:
 
     async def read(self, room: str, after: int, limit: int = 256) -> list[LogMessage]:
         subject = subjects.events(self._service, room)
-        first = await self._from_leader({"seq": after + 1, "next_by_subj": subject})
+        first = await self._from_leader({"seq": max(after, 0) + 1, "next_by_subj": subject})
         if first is None:
             return []
         messages = [first]
@@ -99,21 +107,19 @@ class JetStreamEventLog:
         return messages
 
     async def get(self, seq: int) -> LogMessage | None:
-        return await self._from_leader({"seq": seq})
+        return await self._from_leader({"seq": seq}) if seq > 0 else None
 
     async def last(self, room: str) -> int:
         message = await self._from_leader({"last_by_subj": subjects.events(self._service, room)})
         return 0 if message is None else message.seq
 
     async def first(self) -> int:
-        answer = await self._request(f"$JS.API.STREAM.INFO.{self._stream}", b"", READ_TIMEOUT)
-        info = msgspec.json.decode(answer, type=_InfoAnswer)
+        info = await self._request(f"$JS.API.STREAM.INFO.{self._stream}", b"", _info)
         if info.state is None:
             raise LogUnavailable(info.error.description if info.error else "no stream info")
         return max(info.state.first_seq, 1)
 
     async def heads(self) -> AsyncIterator[LogMessage]:
-        jetstream = self._client.jetstream()
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
             ack_policy=AckPolicy.NONE,
@@ -122,31 +128,39 @@ class JetStreamEventLog:
             mem_storage=True,
             num_replicas=1,
         )
+        jetstream = self._client.jetstream(timeout=READ_TIMEOUT)
         try:
             info = await jetstream.add_consumer(self._stream, config)
             async with aclosing(self._pull(info.name, info.num_pending or 0)) as messages:
                 async for message in messages:
                     yield message
             await jetstream.delete_consumer(self._stream, info.name)
-        except nats.errors.Error as error:
-            raise LogUnavailable(str(error)) from error
+        except _CAUGHT as error:
+            raise LogUnavailable(f"no heads: {error!r}") from error
 
-    async def _pull(self, consumer: str, pending: int) -> AsyncIterator[LogMessage]:
+    async def _pull(self, consumer: str, pending: int) -> AsyncGenerator[LogMessage, None]:
+        """All that stood in the stream when the consumer was made; what comes later would come after it."""
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}"
-        while pending:
-            request = msgspec.json.encode({"batch": min(pending, 500), "expires": int(READ_TIMEOUT * 1e9)})
+        while pending > 0:
+            asked = min(pending, HEADS_AT_ONCE)
+            # Without waiting: what retention takes meanwhile is not waited for. `max_bytes` bounds what is on its way.
+            request = msgspec.json.encode({"batch": asked, "max_bytes": 16 << 20, "no_wait": True})
             got = 0
-            async for message in self._answers(subject, request):
-                if not message.data and message.headers and "Status" in message.headers:
-                    break
-                got += 1
-                pending -= 1
-                sequence = int(message.metadata.sequence.stream)
-                yield LogMessage(subjects.room_of(message.subject), sequence, message.data)
-                if got == 500 or not pending:
-                    break
+            async with aclosing(self._answers(subject, request)) as answers:
+                async for message in answers:
+                    status = (message.headers or {}).get("Status")
+                    if status is not None:
+                        break
+                    got += 1
+                    sequence = int(message.metadata.sequence.stream)
+                    yield LogMessage(subjects.room_of(message.subject), sequence, message.data)
+                    if got == asked:
+                        break
+            pending -= got
             if not got:
-                raise LogUnavailable("the stream's heads stopped coming")
+                if status == "404":
+                    return
+                raise LogUnavailable(f"the stream's heads stopped coming: {status}")
 
     async def _batch(self, subject: str, seq: int, limit: int) -> list[LogMessage]:
         """Up to `limit` further messages by one direct get; fewer (even none) says nothing about what there is."""
@@ -154,33 +168,34 @@ class JetStreamEventLog:
             {"seq": seq, "next_by_subj": subject, "batch": limit, "max_bytes": 4 << 20}
         )
         found: list[LogMessage] = []
-        async for message in self._answers(f"$JS.API.DIRECT.GET.{self._stream}", request):
-            headers = message.headers or {}
-            if "Status" in headers:
-                break
-            room = subjects.room_of(headers["Nats-Subject"])
-            found.append(LogMessage(room, int(headers["Nats-Sequence"]), message.data))
+        async with aclosing(self._answers(f"$JS.API.DIRECT.GET.{self._stream}", request)) as answers:
+            async for message in answers:
+                headers = message.headers or {}
+                if "Status" in headers:
+                    break
+                room = subjects.room_of(headers["Nats-Subject"])
+                found.append(LogMessage(room, int(headers["Nats-Sequence"]), message.data))
         return found
 
-    async def _answers(self, subject: str, request: bytes) -> AsyncIterator[Msg]:
+    async def _answers(self, subject: str, request: bytes) -> AsyncGenerator[Msg, None]:
         """The messages that answer one request, until the caller has had enough."""
-        inbox = self._client.new_inbox()
-        subscription = await self._client.subscribe(inbox)
+        self._must_be_connected(subject)
         try:
-            await self._client.publish(subject, request, reply=inbox)
-            while True:
-                yield await subscription.next_msg(timeout=READ_TIMEOUT)
+            inbox = self._client.new_inbox()
+            subscription = await self._client.subscribe(inbox)
+            try:
+                await self._client.publish(subject, request, reply=inbox)
+                while True:
+                    yield await subscription.next_msg(timeout=READ_TIMEOUT)
+            finally:
+                if not self._client.is_closed:
+                    await subscription.unsubscribe()
         except _CAUGHT as error:
-            raise LogUnavailable(f"no answer on {subject}") from error
-        finally:
-            if not self._client.is_closed:
-                await subscription.unsubscribe()
+            raise LogUnavailable(f"no answer on {subject}: {error!r}") from error
 
     async def _from_leader(self, request: dict[str, Any]) -> LogMessage | None:
-        answer = await self._request(
-            f"$JS.API.STREAM.MSG.GET.{self._stream}", msgspec.json.encode(request), READ_TIMEOUT
-        )
-        got = msgspec.json.decode(answer, type=_GetAnswer)
+        subject = f"$JS.API.STREAM.MSG.GET.{self._stream}"
+        got = await self._request(subject, msgspec.json.encode(request), _got)
         if got.message is not None:
             return LogMessage(
                 subjects.room_of(got.message.subject), got.message.seq, b64decode(got.message.data)
@@ -190,10 +205,21 @@ class JetStreamEventLog:
         raise LogUnavailable(got.error.description if got.error else "an answer that says nothing")
 
     async def _request(
-        self, subject: str, payload: bytes, timeout: float, headers: dict[str, str] | None = None
-    ) -> bytes:
+        self,
+        subject: str,
+        payload: bytes,
+        decode: Callable[[bytes], T],
+        timeout: float = READ_TIMEOUT,
+        headers: dict[str, str] | None = None,
+    ) -> T:
+        self._must_be_connected(subject)
         try:
             answer = await self._client.request(subject, payload, timeout=timeout, headers=headers)
-        except (*_CAUGHT, asyncio.TimeoutError, nats.errors.OutboundBufferLimitError) as error:
-            raise LogUnavailable(f"no answer on {subject}: {type(error).__name__}") from error
-        return answer.data
+            return decode(answer.data)
+        except (*_CAUGHT, msgspec.MsgspecError) as error:
+            raise LogUnavailable(f"no answer on {subject}: {error!r}") from error
+
+    def _must_be_connected(self, subject: str) -> None:
+        """nats-py would keep what is sent now, and send it when nobody waits for it any more."""
+        if not self._client.is_connected:
+            raise LogUnavailable(f"no connection for {subject}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator
-from itertools import islice
+from typing import Final
 
-from .eventlog import Conflict, LogMessage
+from .eventlog import Conflict, LogFull, LogMessage
+
+MOST_BYTES: Final = (1 << 20) - 1024
+"""Of one message: what JetStream takes by the usual configuration."""
 
 
 class MemoryEventLog:
@@ -16,6 +20,8 @@ class MemoryEventLog:
         self._first = 1
 
     async def append(self, room: str, payload: bytes, expected: int) -> int:
+        if len(payload) > MOST_BYTES:
+            raise LogFull(f"{len(payload)} bytes are more than one message may hold")
         if await self.last(room) != expected:
             raise Conflict(room)
         self._seq += 1
@@ -24,8 +30,9 @@ class MemoryEventLog:
         return self._seq
 
     async def read(self, room: str, after: int, limit: int = 256) -> list[LogMessage]:
-        later = (seq for seq in self._rooms.get(room, ()) if seq > after and seq in self._messages)
-        return [self._messages[seq] for seq in islice(later, limit)]
+        seqs = self._rooms.get(room, [])
+        start = bisect_right(seqs, after)
+        return [self._messages[seq] for seq in seqs[start : start + limit]]
 
     async def get(self, seq: int) -> LogMessage | None:
         return self._messages.get(seq)
@@ -38,12 +45,13 @@ class MemoryEventLog:
         return self._first
 
     async def heads(self) -> AsyncIterator[LogMessage]:
-        for seqs in tuple(self._rooms.values()):
-            if seqs and seqs[-1] in self._messages:
-                yield self._messages[seqs[-1]]
+        for seq in sorted(seqs[-1] for seqs in self._rooms.values() if seqs):
+            yield self._messages[seq]
 
     def forget(self, before: int) -> None:
         """Retention: drops the messages before that sequence."""
         for seq in range(self._first, before):
-            self._messages.pop(seq, None)
+            message = self._messages.pop(seq, None)
+            if message is not None:
+                self._rooms[message.room].remove(seq)
         self._first = max(self._first, before)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from itertools import groupby
+from typing import Generic, NamedTuple, TypeVar
+from zlib import crc32
 
 import msgspec
 from msgspec import Struct
@@ -41,78 +43,101 @@ class Room(Generic[S, C, E]):
 
     def __init__(self, name: str, domain: Domain[S, C, E], eventlog: EventLog, snapshots: Snapshots) -> None:
         self.name = name
-        self.state: S = domain.decider.initial()
-        self.seq = 0
-        """The room's last message that is folded in."""
-        self.recent = RecentCommands()
         self.loaded = False
-        self.unsaved = 0
-        """Events since the last snapshot."""
         self.saved_bytes = 0
         self.saved_at = 0.0
         self.used_at = 0.0
+        self.undue_until = 0.0
+        """Until then what is due waits, for it failed."""
         self._domain = domain
         self._log = eventlog
         self._snapshots = snapshots
+        self._begin()
+
+    def _begin(self) -> None:
+        self.state: S = self._domain.decider.initial()
+        self.seq = 0
+        """The room's last message that is folded in."""
+        self.digest = 0
+        """Of that message's bytes, by which a snapshot knows its log again."""
+        self.expected = 0
+        """What `EventLog.append` is to expect: `seq`, or 0 once retention has taken that message."""
+        self.recent = RecentCommands()
+        self.unsaved = 0
+        """Events since the last snapshot."""
 
     async def load(self, metrics: ServiceMetrics) -> None:
-        """Snapshot and tail. Raises `LogUnavailable`; then the room is as it was before: not loaded."""
+        """Snapshot and tail. Raises `LogUnavailable`; the room is not loaded then."""
         began = time.perf_counter()
         self.loaded = False
-        self.state, self.seq, self.recent, self.unsaved = (
-            self._domain.decider.initial(),
-            0,
-            RecentCommands(),
-            0,
-        )
+        self._begin()
         snapshot = await self._snapshots.load(self.name)
-        if snapshot is not None:
-            try:
-                recent, state = snapshot.state
-                self.recent, self.state, self.seq = (
-                    RecentCommands(recent),
-                    self._domain.restore(state),
-                    snapshot.seq,
-                )
-            except (msgspec.MsgspecError, ValueError, TypeError, KeyError, IndexError) as error:
-                log.warning("snapshot.unreadable", room=self.name, error=repr(error))
-                self.state, self.seq, self.recent = self._domain.decider.initial(), 0, RecentCommands()
-            if self.seq > await self._log.last(self.name):
-                # Of another incarnation of the log: what it knows never happened here.
-                log.warning("snapshot.foreign", room=self.name, seq=self.seq)
-                self.state, self.seq, self.recent = self._domain.decider.initial(), 0, RecentCommands()
+        if snapshot is not None and not await self._restore(snapshot):
+            self._begin()
         await self.catch_up()
         self.loaded = True
         metrics.load_seconds.observe(time.perf_counter() - began)
 
+    async def _restore(self, snapshot: Snapshot) -> bool:
+        """False for a snapshot of another log's room: what it knows never happened in this one."""
+        try:
+            recent, state, self.digest = snapshot.state
+            self.recent, self.state = RecentCommands(recent), self._domain.restore(state)
+            self.seq = self.expected = snapshot.seq
+        except Exception as error:  # noqa: BLE001 - whatever it holds, the log holds it too
+            log.warning("snapshot.unreadable", room=self.name, error=repr(error))
+            return False
+        if self.seq == 0:
+            return True
+        message = await self._log.get(self.seq)
+        if message is not None and message.room == self.name and crc32(message.payload) == self.digest:
+            return True
+        if message is None and self.seq < await self._log.first():
+            self.expected = 0
+            return True
+        log.warning("snapshot.foreign", room=self.name, seq=self.seq)
+        return False
+
     async def catch_up(self) -> int:
         """Folds what others have appended; returns how many messages. Afterwards the state was true at this moment."""
         folded = 0
-        while True:
-            messages = await self._log.read(self.name, self.seq)
+        while messages := await self._log.read(self.name, self.seq):
             for message in messages:
                 stored = decode_stored(message)
                 for event in stored.events:
-                    fact = self._domain.recall(event)
-                    if fact is not None:
-                        self.state = self._domain.decider.evolve(self.state, fact)
-                self.note(message.seq, stored.events)
+                    self._fold(message.seq, event)
+                self.note(message.seq, message.payload, stored.events)
                 folded += 1
-            if not messages:
-                return folded
+        return folded
 
-    def note(self, seq: int, events: Sequence[StoredEvent]) -> None:
+    def _fold(self, seq: int, event: StoredEvent) -> None:
+        fact = self._recall(seq, event)
+        if fact is None:
+            return
+        try:
+            self.state = self._domain.decider.evolve(self.state, fact)
+        except Exception as error:  # noqa: BLE001 - one event must not keep a room closed for ever
+            log.exception("event.skipped", room=self.name, seq=seq, method=event.method, error=repr(error))
+
+    def _recall(self, seq: int, event: StoredEvent) -> E | None:
+        try:
+            return self._domain.recall(event)
+        except Exception as error:  # noqa: BLE001
+            log.exception("event.unreadable", room=self.name, seq=seq, method=event.method, error=repr(error))
+            return None
+
+    def note(self, seq: int, payload: bytes, events: Sequence[StoredEvent]) -> None:
         """What the shell itself keeps of a stored message whose facts are already in the state."""
-        self.seq = seq
+        self.seq = self.expected = seq
+        self.digest = crc32(payload)
         self.unsaved += len(events)
-        start = 0
-        for number, event in enumerate(events):
-            if number and event.command != events[start].command:
-                start = number
-            last = number + 1 == len(events) or events[number + 1].command != event.command
-            if event.command and last:
-                key = key_of(event.user, event.cause or event.method, event.command)
-                self.recent.add(key, Place(seq, start, number + 1 - start, event.timestamp))
+        first = 0
+        for cause, of_one in groupby(events, _cause):
+            count = sum(1 for _ in of_one)
+            if cause.id:
+                place = Place(seq, first, count, events[first].timestamp)
+                self.recent.add(key_of(cause.user, cause.method, cause.id), place)
+            first += count
 
     async def recall_at(self, place: Place) -> tuple[list[E], Position] | None:
         """The facts of an earlier command and where they ended; None when the log no longer holds them."""
@@ -120,7 +145,7 @@ class Room(Generic[S, C, E]):
         if message is None:
             return None
         events = decode_stored(message).events
-        facts = map(self._domain.recall, events[place.event : place.event + place.count])
+        facts = (self._recall(place.seq, event) for event in events[place.event : place.event + place.count])
         position = Position.of(place.seq, place.event + place.count - 1, len(events))
         return [fact for fact in facts if fact is not None], position
 
@@ -128,8 +153,18 @@ class Room(Generic[S, C, E]):
         messages = await self._log.read(self.name, after, limit)
         return [(message.seq, decode_stored(message).events) for message in messages]
 
-    async def save(self) -> None:
-        """Writes a snapshot. The state is dumped before the first await, so it is of one moment."""
-        dumped: Any = (self.recent.dump(), self._domain.dump(self.state))
-        seq, self.unsaved, self.saved_at = self.seq, 0, time.monotonic()
-        self.saved_bytes = await self._snapshots.save(self.name, Snapshot(seq, dumped))
+    def dump(self) -> Snapshot:
+        """What `load` begins with, encoded at once: the state goes on changing."""
+        whole = (self.recent.dump(), self._domain.dump(self.state), self.digest)
+        return Snapshot(self.seq, msgspec.Raw(msgspec.msgpack.encode(whole)))
+
+
+class _Cause(NamedTuple):
+    user: str
+    method: str
+    id: str
+
+
+def _cause(event: StoredEvent) -> _Cause:
+    """The command that caused the event. Ids are the clients' own: two people may use the same one, and mostly do."""
+    return _Cause(event.user, event.cause or event.method, event.command)

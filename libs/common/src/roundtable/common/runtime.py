@@ -185,7 +185,7 @@ async def _provisioned(process: Process[Any]) -> None:
                 await provision.provision(process.client, process.settings)
             await provision.epochs(process.client)
             return
-        except (nats.errors.Error, asyncio.TimeoutError) as error:
+        except (TimeoutError, nats.errors.Error) as error:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the streams are not there: {error!r}") from None
             log.warning("provision.waiting", error=repr(error))

@@ -5,11 +5,11 @@ A snapshot only saves replay: it may be old, or missing, and nothing is lost. So
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
-import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js.client import JetStreamContext
@@ -18,9 +18,13 @@ from nats.js.object_store import ObjectStore
 
 from . import subjects
 from .schema.log import Service
+from .telemetry import log
 
 VERSION: Final = 1
 INLINE_BYTES: Final = 900_000
+IN_THREAD_FROM: Final = 100_000
+"""Bytes from which compressing would hold up the loop for milliseconds."""
+TIMEOUT: Final = 2.0
 _INLINE: Final = b"I"
 _LARGE: Final = b"L"
 
@@ -29,27 +33,33 @@ class Snapshot(NamedTuple):
     seq: int
     """The room's state after the log's message with this sequence."""
     state: Any
+    """What MessagePack can carry; or a `Raw` of it, to save."""
 
 
 class Snapshots(Protocol):
-    async def load(self, room: str) -> Snapshot | None: ...
+    async def load(self, room: str) -> Snapshot | None:
+        """None when there is none that can be read. Raises nothing: the log alone is enough."""
+        ...
 
     async def save(self, room: str, snapshot: Snapshot) -> int:
-        """Returns the bytes that it took."""
+        """Returns the bytes that it took. Raises whatever went wrong."""
         ...
 
 
-def pack(snapshot: Snapshot) -> bytes:
-    return zlib.compress(msgspec.msgpack.encode((VERSION, snapshot.seq, snapshot.state)), 1)
+async def pack(snapshot: Snapshot) -> bytes:
+    encoded = msgspec.msgpack.encode((VERSION, snapshot.seq, snapshot.state))
+    if len(encoded) < IN_THREAD_FROM:
+        return zlib.compress(encoded, 1)
+    return await asyncio.to_thread(zlib.compress, encoded, 1)
 
 
 def unpack(packed: bytes) -> Snapshot | None:
     """None for a snapshot of another version, or a broken one."""
     try:
         version, seq, state = msgspec.msgpack.decode(zlib.decompress(packed))
-    except (zlib.error, msgspec.MsgspecError, ValueError, TypeError):
+    except (zlib.error, msgspec.MsgspecError, RecursionError, ValueError, TypeError):
         return None
-    return Snapshot(seq, state) if version == VERSION else None
+    return Snapshot(seq, state) if version == VERSION and type(seq) is int and seq >= 0 else None
 
 
 class MemorySnapshots:
@@ -61,7 +71,7 @@ class MemorySnapshots:
         return None if packed is None else unpack(packed)
 
     async def save(self, room: str, snapshot: Snapshot) -> int:
-        self.packed[room] = pack(snapshot)
+        self.packed[room] = await pack(snapshot)
         return len(self.packed[room])
 
 
@@ -69,25 +79,34 @@ class JetStreamSnapshots:
     """Small ones stand in the bucket itself; a large one's entry there points to the object of the same name."""
 
     def __init__(self, client: Client, service: Service) -> None:
-        self._jetstream: JetStreamContext = client.jetstream()
+        self._client = client
+        self._jetstream: JetStreamContext = client.jetstream(timeout=TIMEOUT)
         self._bucket = subjects.snapshot_bucket(service)
         self._objects = subjects.snapshot_objects(service)
         self._kv: KeyValue | None = None
         self._store: ObjectStore | None = None
 
     async def load(self, room: str) -> Snapshot | None:
-        """None also when the store does not answer: the log alone is enough."""
-        try:
-            entry = await (await self._bucket_kv()).get(room)
-            value = entry.value or b""
-            if value[:1] == _LARGE:
-                value = _INLINE + ((await (await self._object_store()).get(room)).data or b"")
-        except (nats.errors.Error, TimeoutError):
+        if not self._client.is_connected:
             return None
-        return unpack(value[1:])
+        try:
+            # nats-py waits for ever for the parts of an object that was replaced meanwhile.
+            async with asyncio.timeout(TIMEOUT):
+                entry = await (await self._bucket_kv()).get(room)
+                value = entry.value or b""
+                if value[:1] == _LARGE:
+                    value = _INLINE + ((await (await self._object_store()).get(room)).data or b"")
+        except nats.js.errors.NotFoundError:
+            return None
+        except Exception as error:  # noqa: BLE001 - nats-py lets through what its own parsing meets
+            log.warning("snapshot.not_loaded", room=room, error=repr(error))
+            return None
+        return unpack(value[1:]) if value[:1] == _INLINE else None
 
     async def save(self, room: str, snapshot: Snapshot) -> int:
-        packed = pack(snapshot)
+        packed = await pack(snapshot)
+        if not self._client.is_connected:
+            raise ConnectionError("not connected")
         kv = await self._bucket_kv()
         if len(packed) <= INLINE_BYTES:
             await kv.put(room, _INLINE + packed)

@@ -10,7 +10,7 @@ import logging
 import sys
 import traceback
 from contextvars import ContextVar
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 import msgspec
@@ -57,7 +57,7 @@ class Log:
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         if _LEVELS[level] < self._threshold:
             return
-        time = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": time, "level": level, **self._fixed, "event": event, **CONTEXT.get(), **fields}
         out = self._out or sys.stderr
         try:
@@ -75,7 +75,7 @@ class _Bridge(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             fields["error"] = repr(record.exc_info[1])
         level = "ERROR" if record.levelno >= 40 else "WARNING" if record.levelno >= 30 else "INFO"
-        log._write(level, "library", fields)  # noqa: SLF001
+        log._write(level, "library", fields)
 
 
 log: Final = Log()

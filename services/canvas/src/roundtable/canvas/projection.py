@@ -25,7 +25,7 @@ from roundtable.common.schema.canvas import (
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.log import CommandMessage, StoredEvent
 
-from .decider import DEAD, Event, Kept, Stacks, State, Step, id_bytes
+from .decider import DEAD, Event, Kept, Stacks, State, Step
 
 _METHODS: Final[dict[type[Event], str]] = {
     Drawn: "canvas.draw",
@@ -88,20 +88,21 @@ def canvas(state: State) -> Canvas:
 
 
 # The snapshot: columns, one entry for each operation in drawing order, to which steps refer by number. What can be
-# counted again (sizes, `undone`, `clears`) is not in it, nor what was dropped.
+# counted again (`undone`, `clears`, sums) is not in it, nor what was dropped. All is flat, for the sake of speed.
 
 
 class _Dump(Struct, frozen=True, array_like=True):
     version: int
     ids: list[str]
+    id_bytes: list[int]
     users: list[str]
     drawers: list[int]
     """Numbers in `users`."""
     visible: bytes
     """One byte each, 0 or 1."""
     json: list[bytes]
-    stacks: list[tuple[str, list[list[int]], list[list[int]]]]
-    """User, undo, redo. A step is whether it is a clear, then its operations; one without operations is dead."""
+    stacks: list[tuple[str, list[int], list[int]]]
+    """User, undo, redo. Of each step twice the number of its operations, plus one for a clear; then the operations."""
 
 
 _VERSION: Final = 1
@@ -112,18 +113,25 @@ def dump(state: State) -> Any:
     numbers = {id_: number for number, id_ in enumerate(state.operations)}
     users: dict[str, int] = {}
 
-    def steps(stack: list[Step]) -> list[list[int]]:
-        dumped = []
+    def steps(stack: list[Step]) -> list[int]:
+        flat: list[int] = []
         for step in stack:
-            living = [numbers[kept.id] for kept in step.operations if kept.alive]
-            dumped.append([int(step.clear), *living] if living else [])
-        return dumped
+            head = len(flat)
+            flat.append(0)
+            for kept in step.operations:
+                if kept.alive:
+                    flat.append(numbers[kept.id])  # noqa: PERF401 - a list for each step costs twice the time
+            size = len(flat) - head - 1
+            if size:
+                flat[head] = 2 * size + step.clear
+        return flat
 
     return _Dump(
         version=_VERSION,
         drawers=[users.setdefault(kept.user, len(users)) for kept in operations],
         users=list(users),
         ids=list(numbers),
+        id_bytes=[kept.id_bytes for kept in operations],
         visible=bytes([id_ in state.visible for id_ in numbers]),
         json=[kept.json for kept in operations],
         stacks=[(user, steps(stacks.undo), steps(stacks.redo)) for user, stacks in state.stacks.items()],
@@ -136,19 +144,20 @@ def restore(dumped: Any) -> State:
     if columns.version != _VERSION:
         raise ValueError(f"a canvas snapshot of version {columns.version}")
     users = columns.users
+    rows = zip(columns.ids, columns.drawers, columns.json, columns.id_bytes, strict=True)
     operations = [
-        Kept(id_, users[drawer], json, id_bytes((id_,)), order)
-        for order, (id_, drawer, json) in enumerate(
-            zip(columns.ids, columns.drawers, columns.json, strict=True), 1
-        )
+        Kept(id_, users[user], json, size, order) for order, (id_, user, json, size) in enumerate(rows, 1)
     ]
     visible = [kept for kept, shown in zip(operations, columns.visible, strict=True) if shown]
 
-    def steps(stack: list[list[int]]) -> list[Step]:
-        return [
-            Step(bool(step[0]), tuple([operations[number] for number in step[1:]])) if step else DEAD
-            for step in stack
-        ]
+    def steps(flat: list[int]) -> list[Step]:
+        stack, at = [], 0
+        while at < len(flat):
+            size, clear = divmod(flat[at], 2)
+            step = Step(bool(clear), tuple([operations[number] for number in flat[at + 1 : at + 1 + size]]))
+            stack.append(step if size else DEAD)
+            at += 1 + size
+        return stack
 
     stacks = {user: Stacks(steps(undo), steps(redo)) for user, undo, redo in columns.stacks}
     for one in stacks.values():

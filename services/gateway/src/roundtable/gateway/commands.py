@@ -51,7 +51,7 @@ class Commands:
         except Refusal as refusal:
             outcome = refusal.reason
             message = error_message(refusal, command.id, method.name)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one request must not end the connection
             CONTEXT.set({"room": room.name, "connection": command.connection, "request": command.id})
             log.exception("request.failed", method=method.name, error=repr(error))
             outcome = "internal"

@@ -20,6 +20,7 @@ from roundtable.common.schema.session import Claims, LoggedIn
 from roundtable.common.telemetry import CONTEXT
 
 from . import snapshots
+from .auth import LEEWAY_S
 from .codecs import Codec
 from .commands import error_message
 from .room import Room
@@ -29,8 +30,11 @@ from .welcome import notice_ms, token_expiring, welcome
 if TYPE_CHECKING:
     from .service import Gateway
 
+SILENCE: Final = 2.5
+"""Heartbeat intervals without a sign of life after which a peer counts as gone (CO9)."""
 QUEUE: Final = 256
-"""Requests of one connection that may wait for one service; the next is refused."""
+QUEUE_BYTES: Final = 1 << 20
+"""Requests of one connection that may wait for their services; what is more is refused."""
 
 
 class Outlet(Protocol):
@@ -58,7 +62,8 @@ class Connection:
 
     __slots__ = (
         "session", "codec", "user", "role", "paused", "room", "address", "ended", "next_check",
-        "_gateway", "_outlet", "_queues", "_workers", "_missed", "_heard", "_warned", "_joined", "__weakref__",
+        "_gateway", "_outlet", "_queues", "_queued", "_workers", "_missed", "_heard", "_pinged", "_valid_until",
+        "_warned", "_joined", "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -78,9 +83,11 @@ class Connection:
         self._gateway = gateway
         self._outlet = outlet
         self._queues: dict[str, deque[Ask]] | None = None
+        self._queued = 0
+        self._valid_until = _valid_until(claims)
         self._workers: set[asyncio.Task[None]] | None = None
         self._missed = False
-        self._heard = time.monotonic()
+        self._heard = self._pinged = time.monotonic()
         self._warned = False
         self._joined = False
 
@@ -196,23 +203,28 @@ class Connection:
         """Requests of one connection to one service go one after another, so that no retry changes their order."""
         if self._queues is None:
             self._queues = {}
+        size = len(bytes(ask.command.params))
         service = ask.method.service
         queue = self._queues.get(service)
+        if (queue is not None and len(queue) >= QUEUE) or self._queued + size > QUEUE_BYTES:
+            refusal = Refusal("overloaded", "Too many requests of this connection are waiting already")
+            self.send(error_message(refusal, ask.command.id, ask.method.name))
+            return
+        self._queued += size
         if queue is None:
             queue = self._queues[service] = deque((ask,))
             self._spawn(self._work(service, queue))
-        elif len(queue) >= QUEUE:
-            refusal = Refusal("overloaded", f"{QUEUE} requests of this connection are waiting already")
-            self.send(error_message(refusal, ask.command.id, ask.method.name))
         else:
             queue.append(ask)
 
     async def _work(self, service: str, queue: deque[Ask]) -> None:
-        assert self.room is not None and self._queues is not None
+        assert self.room is not None
+        assert self._queues is not None
         CONTEXT.set({"connection": self.session.id, "room": self.room.name})
         while queue:
             ask = queue.popleft()
             message = await self._gateway.commands.ask(self.room, ask)
+            self._queued -= len(bytes(ask.command.params))
             if ask.answered or not isinstance(message, Response):
                 self.send(message)
         del self._queues[service]
@@ -236,6 +248,7 @@ class Connection:
         if role is None:
             raise Refusal("forbidden", "The token is not good for this room")
         self.session.claims, self.session.role, self.role = claims, role, role
+        self._valid_until = _valid_until(claims)
         self._warned = False
         self._schedule_check()
 
@@ -279,27 +292,29 @@ class Connection:
 
     def _schedule_check(self) -> None:
         """When `check` has something to do next: a ping, a token's end, a silent peer."""
-        now, expires = time.monotonic(), self._claims.expires_at
-        self.next_check = now + self._gateway.settings.heartbeat_seconds
-        if expires is not None:
-            at = expires if self._warned else expires - notice_ms(self._claims)
+        now, ends = time.monotonic(), self._valid_until
+        self.next_check = now + self._gateway.settings.heartbeat_seconds / 2
+        if ends is not None:
+            at = ends if self._warned else ends - notice_ms(self._claims)
             self.next_check = min(self.next_check, now + (at - now_ms()) / 1000)
 
     def check(self, now: float) -> None:
         """Called by the hub when `next_check` has come."""
-        interval, claims = self._gateway.settings.heartbeat_seconds, self._claims
-        if claims.expires_at is not None:
-            left = claims.expires_at - now_ms()
+        interval, ends = self._gateway.settings.heartbeat_seconds, self._valid_until
+        if ends is not None:
+            left = ends - now_ms()
             if left <= 0:
                 self.end(Refusal("token_expired"))
                 return
-            if left <= notice_ms(claims) and not self._warned:
+            if left <= notice_ms(self._claims) and not self._warned:
                 self._warned = True
-                self.send(token_expiring(claims.expires_at))
-        if self.session.transport == "websocket" and now - self._heard > 2.5 * interval:
+                self.send(token_expiring(ends))
+        if self.session.transport == "websocket" and now - self._heard > SILENCE * interval:
             self.end(Refusal("protocol_error", "no sign of life"))
             return
-        self._outlet.ping()
+        if now - self._pinged >= interval * 0.9:
+            self._pinged = now
+            self._outlet.ping()
         self._schedule_check()
 
     # -- going
@@ -331,3 +346,10 @@ class Connection:
         task = asyncio.ensure_future(work)
         self._workers.add(task)
         task.add_done_callback(self._workers.discard)
+
+
+def _valid_until(claims: Claims) -> int | None:
+    """When the connection ends with its token (ms). One that was let in by the leeway of clocks gets that leeway."""
+    if claims.expires_at is None or claims.expires_at > now_ms():
+        return claims.expires_at
+    return claims.expires_at + LEEWAY_S * 1000

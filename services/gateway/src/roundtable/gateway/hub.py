@@ -86,7 +86,7 @@ class Hub:
         """Subscription first, then where the logs are: nothing is between them."""
         try:
             self._subscriptions[room.name] = await self._relay.listen(room)
-            last, cursors = await asyncio.gather(
+            last, (room.company, cursors) = await asyncio.gather(
                 asyncio.gather(*(self._relay.logs[service].last(room.name) for service in SERVICES)),
                 self._relay.ask_cursors(room.name),
             )

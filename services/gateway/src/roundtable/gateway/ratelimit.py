@@ -37,7 +37,7 @@ class TokenBucket:
 class Pace:
     """At most `hz` a second, evenly: the generic cell rate algorithm with one tick of tolerance (ITU-T I.371). PR4, CV4.
 
-    `due` says when the next may go; one that comes earlier waits and is merged with what comes after it.
+    One that comes too early waits, and is merged with what comes after it.
     """
 
     __slots__ = ("_next", "_interval", "_tolerance")
@@ -48,9 +48,9 @@ class Pace:
         self._next = 0.0
 
     def take(self, now: float) -> bool:
-        if now < self._next:
+        if now < self._next - self._tolerance:
             return False
-        self._next = max(self._next, now - self._tolerance) + self._interval
+        self._next = max(self._next, now) + self._interval
         return True
 
 

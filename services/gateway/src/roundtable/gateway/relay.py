@@ -1,4 +1,4 @@
-"""Shell layer: the gateway's NATS: rooms' subscriptions, logs, commands, what gateways tell each other. Knows no connections."""
+"""Shell layer: the gateway's NATS: rooms' subscriptions, logs, commands, the other gateways. Knows no connections."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ class Listener(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    company: bool
+    """Another gateway has the room live too."""
 
     def stored(self, service: Service, seq: int, previous: int, payload: bytes) -> None:
         """A stored message; `previous` is the sequence of the one before it in this room's log."""
@@ -91,6 +94,7 @@ class Relay:
 
         async def on_ephemera(message: Msg) -> None:
             if message.reply:
+                room.company = True
                 self._put(message.reply, Ephemera(room.known_cursors()))
                 return
             try:
@@ -118,10 +122,10 @@ class Relay:
         """To the other gateways; lost when NATS is away, as it may be."""
         self._put(subjects.ephemeral(room), ephemera)
 
-    async def ask_cursors(self, room: str, wait: float = 0.05) -> list[Moved]:
-        """What the other gateways know of cursors in a room that has just become live here.
+    async def ask_cursors(self, room: str, wait: float = 0.05) -> tuple[bool, list[Moved]]:
+        """Whether other gateways have the room live, and what they know of cursors in it.
 
-        Our connection to NATS does not hear itself, so where no other gateway has the room the server says so at once.
+        Our connection to NATS does not hear itself, so where no other gateway listens the server says so at once.
         """
         inbox = self._client.new_inbox()
         found: list[Moved] = []
@@ -138,7 +142,7 @@ class Relay:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(alone.wait(), wait)
         await self.forget([subscription])
-        return found
+        return not alone.is_set(), found
 
     def _put(self, subject: str, ephemera: Ephemera) -> None:
         if self._client.is_connected and not self._outgoing.full():

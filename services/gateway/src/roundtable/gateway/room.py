@@ -73,6 +73,8 @@ class Room:
         self.cursors: dict[str, Point] = {}
         """The latest of each user in the room, for newcomers (PR4)."""
         self.local_cursors: set[str] = set()
+        self.company = True
+        """Another gateway may have the room live, so it must hear of our cursors; asked now and then."""
         self.opened: asyncio.Task[None] | None = None
         self.used_until = 0.0
         """Monotonic time after which a room without members may be forgotten."""
@@ -141,9 +143,9 @@ class Room:
 
     def _tell(self, service: Service, seq: int, payload: bytes) -> None:
         events = decode_stored(LogMessage(self.name, seq, payload)).events
-        for entry in self._entries(service, seq, events):
-            self.vector = self.vector.moved(service, entry.position)
-            entry = entry.at(self.cursor_at(self.vector))
+        for found in self._entries(service, seq, events):
+            self.vector = self.vector.moved(service, found.position)
+            entry = found.at(self.cursor_at(self.vector))
             self._ring.append(entry)
             self._ring_bytes += entry.size
             self._outbox.store(entry)
@@ -231,6 +233,9 @@ class Room:
     async def audit(self) -> None:
         """Compares with the logs: finds what no later event has betrayed."""
         await asyncio.gather(*(asyncio.shield(self.fill(service)) for service in SERVICES))
+        self.company, cursors = await self._relay.ask_cursors(self.name)
+        for moved in cursors:
+            self.cursors[moved.user] = Point(moved.x, moved.y)
 
     async def reach(self, service: Service, position: Position, wait: float = 0.25) -> None:
         """Returns when the room has told everything up to that position of a log, which the log is known to hold."""
@@ -398,7 +403,7 @@ class Room:
             self._flush = None
         began = time.perf_counter()
         batch, ephemera = self._outbox.take(time.monotonic(), now_ms())
-        if ephemera is not None:
+        if ephemera is not None and self.company:
             self._relay.tell(self.name, ephemera)
         for poller in self.pollers:
             poller.hear(batch)

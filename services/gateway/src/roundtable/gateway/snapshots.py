@@ -1,4 +1,4 @@
-"""Shell layer: what a newcomer is shown of a room: three snapshots, each in pages, and the place at which they are true (CO8)."""
+"""Shell layer: what a newcomer is shown of a room: three snapshots in pages, and the place at which they are true (CO8)."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ Knows no NATS, no clock and no other room. Two kinds of knowledge live in a `Sta
 
 - **Facts** (`users`, `leaving`, `gateways`): folded from the log, the same on every replica.
 - **Hearsay** (`hearing`): signs of life that are too frequent to store. Only the replica to which a room's commands go hears
-  them, and a room that is loaded anew has heard none. They date a `lastSeen`, and they are what an automatic away is decided
-  on; nothing else depends on them, and neither log nor snapshot holds them as such.
+  them; the log holds none, and a snapshot only those until then. They date a `lastSeen`, and they are what an automatic away
+  is decided on; nothing else depends on them.
 
 So silence is only evidence for whoever was listening. A replica starts with `since=None` and declares nobody away; the one
 that owns the room is told to `listen`, and from then on counts silence from that moment at the earliest: somebody who gave a
 sign just before is never sent away too soon, and may after a takeover be sent away later. Gateways report signs of life
-once in a touch interval, so one more interval passes before silence counts as complete.
+in intervals, so one of these must pass before silence counts as complete.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Limits(Struct, frozen=True):
     grace: int = 5_000
     """Between the end of a last connection and the telling of it (PR1)."""
     away_after: int = 300_000
-    touch_interval: int = 60_000
-    """At most so long a gateway waits before it reports a sign of life."""
+    touch_interval: int = 20_000
+    """At most so long after it a sign of life is reported; gateways do it every 15 seconds."""
     users: int = 5_000
     connections: int = 10_000
 

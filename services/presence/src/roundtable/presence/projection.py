@@ -23,7 +23,7 @@ from roundtable.common.schema.presence import (
 )
 from roundtable.common.schema.session import Transport
 
-from .decider import Connection, Fact, State, User, told
+from .decider import Connection, Fact, Hearing, State, User, told
 
 SHOWN: Final = "presence.update"
 """The one event that clients are told."""
@@ -72,13 +72,13 @@ def presence_list(state: State) -> PresenceList:
 
 
 def dump(state: State) -> Any:
-    """`[version, [gateway], [user], {leaving: since}]`; a connection names its gateway and transport by number.
+    """`[version, [gateway], [user], {leaving: since}, {heard: ms}]`; a connection names gateway and transport by number.
 
-    What was heard is folded into `lastSeen` and otherwise left out: whoever restores it has heard nothing.
+    Not since when this replica listens: whoever restores it does not, until told so.
     """
     numbers = {gateway: number for number, gateway in enumerate(state.gateways)}
     users = [_dump_user(state, user_id, numbers) for user_id in state.users]
-    return [_VERSION, list(numbers), users, dict(state.leaving)]
+    return [_VERSION, list(numbers), users, dict(state.leaving), dict(state.hearing.heard)]
 
 
 def _dump_user(state: State, user_id: str, numbers: dict[str, int]) -> list[Any]:
@@ -89,15 +89,15 @@ def _dump_user(state: State, user_id: str, numbers: dict[str, int]) -> list[Any]
         (name, numbers[gateway], _TRANSPORTS.index(transport))
         for name, (gateway, transport) in user.connections.items()
     ]
-    return [user_id, user.username, status, activity, state.last_seen(user_id), connections]
+    return [user_id, user.username, status, activity, user.last_seen, connections]
 
 
 def restore(dumped: Any) -> State:
     """Raises ValueError for a dump of another version."""
-    version, gateways, users, leaving = dumped
+    version, gateways, users, leaving, heard = dumped
     if version != _VERSION:
         raise ValueError(f"a snapshot of version {version}")
-    state = State(leaving=leaving, gateways=dict.fromkeys(gateways, 0))
+    state = State(leaving=leaving, gateways=dict.fromkeys(gateways, 0), hearing=Hearing(heard=heard))
     for user_id, username, status, activity, last_seen, connections in users:
         user = state.users[user_id] = User(
             username,

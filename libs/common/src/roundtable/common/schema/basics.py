@@ -48,7 +48,7 @@ def is_room(name: str) -> bool:
     return _ROOM.match(name) is not None
 
 
-_CONTROL: Final = {c: None for c in (*range(0x00, 0x09), 0x0B, 0x0C, *range(0x0D, 0x20), *range(0x7F, 0xA0))}
+_CONTROL: Final = dict.fromkeys((*range(9), 11, 12, *range(13, 32), *range(127, 160)))
 
 
 def clean_text(text: str) -> str:

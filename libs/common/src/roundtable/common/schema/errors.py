@@ -77,7 +77,7 @@ class ErrorBody(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Seconds to wait, with `rate_limited`."""
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, not a failure
+class Refusal(Exception):
     """A request, connection or frame is refused, with the reason word, a text for people, and perhaps a wait.
 
     Raised by deciders, validators and the gateway alike; whoever speaks to the client turns it into an error message

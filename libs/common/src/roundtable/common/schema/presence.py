@@ -23,7 +23,7 @@ class Update(Input, frozen=True):
     """`presence.update`: what is left out stays as it is; `activity: null` ends it."""
 
     status: Literal["online", "away"] | UnsetType = UNSET
-    activity: DoingNow | None | UnsetType = UNSET
+    activity: DoingNow | UnsetType | None = UNSET
 
 
 class MoveCursor(Point, frozen=True, forbid_unknown_fields=True):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,8 +33,17 @@ jetstream {{
 """
 
 
+def free_port() -> int:
+    """A port for a server that may be started again: not one that the system gives to outgoing connections meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class NatsServer:
-    """One server with JetStream on 127.0.0.1. The first start picks a free port; later ones keep it, and the store.
+    """One server with JetStream on 127.0.0.1. It is always the same port, and the same store.
 
     `extra` is added to the server's configuration (accounts, permissions), `jetstream` to its `jetstream` block: by
     default the store is synced to disk as the server likes, which a killed process survives and a power cut does not.
@@ -39,7 +51,7 @@ class NatsServer:
 
     def __init__(self, home: Path, *, extra: str = "", jetstream: str = "") -> None:
         self.home = home
-        self.port = -1
+        self.port = free_port()
         self._extra = extra
         self._jetstream = jetstream
         self._process: subprocess.Popen[bytes] | None = None

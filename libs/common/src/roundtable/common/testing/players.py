@@ -153,8 +153,10 @@ class Player:
     ) -> dict[str, Any]:
         """The next event of that name whose data matches; what comes before it is passed over (and stays in `messages`)."""
 
+        passed: list[dict[str, Any]] = []
+
         def found() -> bool:
-            while self._read < len(self.messages):
+            while not passed and self._read < len(self.messages):
                 message = self.messages[self._read]
                 self._read += 1
                 if (
@@ -162,8 +164,8 @@ class Player:
                     and message["method"] == method
                     and matching(message["data"])
                 ):
-                    return True
-            return False
+                    passed.append(message)
+            return bool(passed)
 
         try:
             async with asyncio.timeout(wait), self._arrived:
@@ -172,12 +174,11 @@ class Player:
             raise AssertionError(
                 f"{self.user}: no {method} within {wait:g} s; had {self.told()[-12:]}"
             ) from None
-        message = self.messages[self._read - 1]
-        if message.get("method") != method:
+        if not passed:
             raise AssertionError(
                 f"{self.user}: closed with {self.closed.result()} before {method}; had {self.told()[-12:]}"
             )
-        return message
+        return passed[0]
 
     async def wait_for(self, condition: Callable[[], bool], wait: float = WAIT) -> None:
         """Until what was told makes the condition true."""

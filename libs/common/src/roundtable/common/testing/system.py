@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,17 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from .nats import NatsServer
+from .nats import NatsServer, free_port
 
 SECRET: Final = "a-secret-for-tests-of-more-than-32-bytes"
 SERVICES: Final = ("canvas", "presence", "activity")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Program:
@@ -155,9 +147,11 @@ class System:
         }
         return {f"ROUNDTABLE_{name}": value for name, value in values.items()}
 
-    async def add(self, service: str, name: str = "") -> Program:
+    async def add(self, service: str, name: str = "", **settings: str) -> Program:
+        """One more; `settings` are its own, in place of the system's. It may not be ready yet."""
         number = len(self.of(service))
-        program = Program(name or f"{service}-{number}", service, self.environment(), self.home)
+        own = {f"ROUNDTABLE_{key}": value for key, value in settings.items()}
+        program = Program(name or f"{service}-{number}", service, self.environment() | own, self.home)
         self.programs.append(program)
         program.start()
         return program

@@ -136,7 +136,7 @@ class WebSocketProtocol(asyncio.Protocol):
     async def _run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
         try:
             await app(scope, self._asgi_receive, self._asgi_send)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as an ASGI server does
             log.exception("websocket.failed", error=repr(error))
             if self._parser is not None:
                 self.end(Refusal("internal"))
