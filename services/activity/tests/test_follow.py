@@ -263,6 +263,7 @@ async def test_crashes_of_the_server_lose_and_double_nothing(system: System) -> 
             await system.joins("cave", f"u{written}")
             written += 1
         await system.server.restart()
+    await system.joins("cave", "last")
     # A write that was not answered is repeated by `write`: so the log itself says what there is to tell.
     source = JetStreamEventLog(system.client, "presence")
     rows = await source.read("cave", 0)

@@ -37,7 +37,9 @@ def told(data: bytes, codec: Codec = TEXT) -> list[dict[str, Any]]:
 
 
 step = st.one_of(
-    st.tuples(st.just("store"), st.sampled_from([None, Audience(("ann",)), Audience((), gm=True), Audience()])),
+    st.tuples(
+        st.just("store"), st.sampled_from([None, Audience(("ann",)), Audience((), gm=True), Audience()])
+    ),
     st.tuples(st.just("move"), st.sampled_from(USERS)),
     st.tuples(st.just("ink"), st.sampled_from(USERS)),
     st.tuples(st.just("hear"), st.sampled_from(("dan", "eve"))),
@@ -78,6 +80,8 @@ def test_every_viewer_gets_each_stored_event_once_and_in_order_and_never_their_o
             case "take":
                 now += what
                 take()
+            case _:
+                raise AssertionError(kind)
     for _ in range(4):
         now += 1
         take()
@@ -132,8 +136,13 @@ def test_a_paused_reader_gets_what_is_stored_and_nothing_else() -> None:
     outbox.move("ann", 1, 1)
     outbox.store(entry(1))
     batch, _ = outbox.take(0, 5)
-    assert [m["method"] for m in told(batch.bytes_for(TEXT, "bob", "player"))] == ["presence.cursor", "canvas.draw"]
-    assert [m["method"] for m in told(batch.bytes_for(TEXT, "bob", "player", lasting=True))] == ["canvas.draw"]
+    assert [m["method"] for m in told(batch.bytes_for(TEXT, "bob", "player"))] == [
+        "presence.cursor",
+        "canvas.draw",
+    ]
+    assert [m["method"] for m in told(batch.bytes_for(TEXT, "bob", "player", lasting=True))] == [
+        "canvas.draw"
+    ]
 
 
 def test_the_bytes_are_made_once_for_all_who_are_told_the_same() -> None:
@@ -149,3 +158,17 @@ def test_a_hidden_event_is_only_its_cursor() -> None:
     hidden = entry(7, Audience(("ann",))).seen_by("bob", "gm")
     assert json.loads(bytes(hidden.data)) == {}
     assert (hidden.method, hidden.id) == ("session.cursor", "cursor-7")
+
+
+def test_an_event_that_cannot_be_framed_moves_the_cursor_and_spoils_nothing_else() -> None:
+    outbox = Outbox(0.008, 60)
+    for number, data in enumerate((b'{"n":1}', b"[" * 5_000 + b"]" * 5_000, b'{"n":1%b}' % (b"0" * 400))):
+        event = ServerEvent("activity.post", Raw(data), 1, f"cursor-{number}")
+        outbox.store(Entry("activity", Position(number + 1), event, None, 100))
+    batch, _ = outbox.take(0, 5)
+    seen = told(batch.bytes_for(BINARY, "ann", "player"), BINARY)
+    assert [(m["method"], m["id"]) for m in seen] == [
+        ("activity.post", "cursor-0"),
+        ("session.cursor", "cursor-1"),
+        ("activity.post", "cursor-2"),
+    ]

@@ -256,6 +256,8 @@ def test_a_replica_that_has_just_taken_over_counts_silence_from_then() -> None:
 def test_who_is_away_or_leaving_is_not_declared_away() -> None:
     room = here("ada", "bob").after(UpdatePresence("ada", 1, status="away"), closing(user="bob", at=359_000))
     room.when(PassTime(360_000)).then_nothing()
+    # Even if the clock rings far too late: Bob has left, and that is all there is to tell of him.
+    room.when(PassTime(9_000_000)).then(offline("bob", 359_000))
 
 
 def test_an_update_that_changes_nothing_is_no_fact() -> None:

@@ -220,6 +220,7 @@ class Room(RuleBasedStateMachine):
         held = {(user, name): c.gateway for user in users for name, c in users[user].connections.items()}
         assert held == self.connections
         assert all(not user.auto_away or user.status == "away" for user in users.values())
+        assert self.live.hearing.heard.keys() <= users.keys()
         assert DOMAIN.occupied(self.live) == bool(users)
 
     @invariant()
@@ -251,5 +252,5 @@ class Room(RuleBasedStateMachine):
 @pytest.mark.rule("PR1", "PR2", "PR3", "PR5")
 def test_whatever_happens_joins_and_leaves_are_told_once_and_nobody_is_lost_or_haunts() -> None:
     run_state_machine_as_test(
-        Room, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
+        Room, settings=settings(max_examples=250, stateful_step_count=40, deadline=None)
     )

@@ -47,14 +47,14 @@ class _Page:
         self.more = False
         self.last_seq = 0
         """Where in the log the last one of `entries` stands; 0 if it came from the state."""
-        self._limit = limit
+        self.limit = limit
         self._bytes = 0
 
     def full(self, entry: Entry, seq: int = 0) -> bool:
         """Takes the entry if it is wanted; true if it is but has no place any more: then there is more, and we are done."""
         if not self.wanted.admits(entry):
             return False
-        if len(self.entries) == self._limit or (self.entries and self._bytes + entry.size > PAGE_BYTES):
+        if len(self.entries) == self.limit or (self.entries and self._bytes + entry.size > PAGE_BYTES):
             self.more = True
             return True
         self.entries.append(entry)
@@ -75,8 +75,10 @@ class _Reader:
         self._page = page
         self._reads = 0
         self._scanned = 0
+        self._chunk = min(CHUNK, max(32, 2 * page.limit))
+        """Messages to read at once: few at first, as a short page may need no more."""
 
-    async def rows(self, after: int, limit: int = CHUNK) -> list[Row]:
+    async def rows(self, after: int, limit: int) -> list[Row]:
         allowed = SCANNED if self._page.entries else 10 * SCANNED
         if self._reads >= READS or self._scanned >= allowed:
             raise _Exhausted
@@ -95,14 +97,14 @@ class _Reader:
                 low, step = seq, step * 2
             else:
                 high = low + step
-        while high - low > CHUNK:
+        while high - low > self._chunk:
             middle = (low + high) // 2
             seq = await self._lesser(middle, id_)
             if seq:
                 low = seq
             else:
                 high = middle
-        for row in await self.rows(low):
+        for row in await self.rows(low, self._chunk):
             if row.seq > high or row.last_id >= id_:
                 break
             low = row.seq
@@ -119,39 +121,45 @@ class _Reader:
         return 0
 
     async def forwards(self, place: int) -> AsyncGenerator[Row, None]:
-        while rows := await self.rows(place):
+        while rows := await self.rows(place, self._chunk):
             for row in rows:
                 yield row
             place = rows[-1].seq
+            self._chunk = min(CHUNK, 2 * self._chunk)
 
     async def backwards(self, place: int) -> AsyncGenerator[Row, None]:
         """The message after the place, then those up to it, newest first."""
         for row in await self.rows(place, 1):
             yield row
-        step, limit = CHUNK // 16, CHUNK // 8
+        step, limit = self._chunk // 4, self._chunk // 2
         while place > 0:
             start = max(0, place - step)
             rows = await self.rows(start, limit)
             # The next step is to bring three quarters of a chunk, by how dense the room's messages were in this one.
-            wished = (rows[-1].seq - start) * CHUNK * 3 // (4 * len(rows)) if rows else 16 * step
+            wished = (rows[-1].seq - start) * self._chunk * 3 // (4 * len(rows)) if rows else 16 * step
             if len(rows) == limit and rows[-1].seq < place:
                 # Those just before the place would be missing: over a silence first, then more of them, then less far.
                 if place - rows[-1].seq > 16 * wished:
-                    place, step = await self._silence(rows[-1].seq, place), CHUNK
-                elif limit == CHUNK:
+                    place, step = await self._silence(rows[-1].seq, place), self._chunk
+                elif limit >= self._chunk:
                     step = max(1, min(wished, step // 2))
-                limit = CHUNK
+                limit = self._chunk
                 continue
             found = [row for row in rows if row.seq <= place]
             for row in reversed(found):
                 yield row
-            # Where nothing was, perhaps nothing is for long: one message is enough to see that.
-            step, limit, place = (min(wished, 16 * step), CHUNK, start) if found else (16 * step, 1, start)
+            place = start
+            if found:
+                limit = min(CHUNK, 2 * self._chunk)
+                step = max(1, min(wished * limit // self._chunk, 16 * step))
+                self._chunk = limit
+            else:  # perhaps nothing is for long: one message is enough to see that
+                step, limit = 16 * step, 1
 
     async def _silence(self, low: int, high: int) -> int:
         """A place not far after the last message from `low` to `high`; at `low` there is one."""
         end = high
-        while high - low > CHUNK:
+        while high - low > self._chunk:
             middle = (low + high) // 2
             rows = await self.rows(middle, 1)
             if rows and rows[0].seq <= end:

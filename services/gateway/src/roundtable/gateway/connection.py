@@ -11,13 +11,15 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from roundtable.common.command_handler import now_ms
 from roundtable.common.cursor import Vector
 from roundtable.common.schema.envelope import Response, ServerEvent, ServerMessage, to_json
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.log import SERVICES
 from roundtable.common.schema.session import Claims, LoggedIn
-from roundtable.common.telemetry import CONTEXT
+from roundtable.common.telemetry import CONTEXT, log
 
 from . import snapshots
 from .auth import LEEWAY_S
@@ -256,8 +258,17 @@ class Connection:
 
     def send(self, message: ServerMessage) -> None:
         """To this connection alone."""
-        if not self.ended:
-            self._push(self.codec.frame(message))
+        if self.ended:
+            return
+        try:
+            data = self.codec.frame(message)
+        except (OverflowError, RecursionError, msgspec.MsgspecError) as error:
+            log.error("frame.impossible", codec=self.codec.name, error=repr(error))
+            ident = message.id if isinstance(message.id, str) else ""
+            data = self.codec.frame(
+                error_message(Refusal("internal", "The answer cannot be told in this format"), ident)
+            )
+        self._push(data)
 
     def write(self, data: bytes) -> None:
         if not self.ended:

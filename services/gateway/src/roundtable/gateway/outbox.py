@@ -10,6 +10,7 @@ The bytes are made once for each codec, and once more for each user of whom some
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from msgspec import Raw, Struct
 from roundtable.common.cursor import Position
 from roundtable.common.schema import canvas
 from roundtable.common.schema.basics import Role
-from roundtable.common.schema.envelope import ServerEvent
+from roundtable.common.schema.envelope import ServerEvent, ServerMessage
 from roundtable.common.schema.log import Audience, Service
 from roundtable.common.schema.presence import CursorShown
 
@@ -78,6 +79,14 @@ class Ephemera(Struct, array_like=True, frozen=True):
     previews: tuple[Inked, ...] = ()
 
 
+def _framed(frame: Callable[[ServerMessage], bytes], entry: Entry, user: str, role: Role) -> bytes:
+    """The entry's frame. Data that a format cannot carry is left out, and only its cursor told: others' events go on."""
+    try:
+        return frame(entry.seen_by(user, role))
+    except (OverflowError, RecursionError, msgspec.MsgspecError):
+        return frame(entry.hidden())
+
+
 class Batch:
     """What is told now. `parts` are made when first asked for and shared from then on."""
 
@@ -133,7 +142,7 @@ class Batch:
             cursors = [cursor for owner, cursor in self._cursors.items() if owner != user]
             if cursors:
                 parts.append(frame(self._event("presence.cursor", b"cursors", cursors)))
-        parts += [frame(entry.seen_by(user, role)) for entry in self.entries]
+        parts += [_framed(frame, entry, user, role) for entry in self.entries]
         return b"".join(parts)
 
     def _event(self, method: str, field: bytes, items: list[bytes]) -> ServerEvent:

@@ -325,8 +325,7 @@ class Room:
             found = [entry for entry in self._ring if entry.position > vector.at(entry.service)]
         else:
             logs = [await self._from_log(service, vector.at(service), limit) for service in SERVICES]
-            found = list(heapq.merge(*logs, key=lambda entry: entry.event.timestamp))
-            found = self._whole_prefix(logs, found, limit)
+            found = _interleaved(logs, limit)
         told: list[Entry] = []
         for entry in found[:limit]:
             vector = vector.moved(entry.service, entry.position)
@@ -350,12 +349,6 @@ class Room:
             if not messages:
                 break
         return entries
-
-    @staticmethod
-    def _whole_prefix(logs: list[list[Entry]], merged: list[Entry], limit: int) -> list[Entry]:
-        """Of merged logs only what surely has nothing before it: a log that was cut at the limit bounds the others' times."""
-        cut = [entries[-1].event.timestamp for entries in logs if len(entries) >= limit]
-        return [entry for entry in merged if entry.event.timestamp <= min(cut)] if cut else merged
 
     # -- telling
 
@@ -442,3 +435,23 @@ class Room:
             cursor=self.cursors.get(data.user_id, UNSET),
             last_seen=max(data.last_seen, seen(data.user_id)),
         )
+
+
+def _interleaved(logs: Sequence[Sequence[Entry]], limit: int) -> list[Entry]:
+    """The logs' entries by their times, each log in its own order whatever its times say.
+
+    Of a log that was cut at `limit` we do not know what follows, so nothing later than its end is taken from the others.
+    """
+    timed: list[list[tuple[int, Entry]]] = []
+    ends: list[int] = []
+    for entries in logs:
+        latest, row = 0, []
+        for entry in entries:
+            latest = max(latest, entry.event.timestamp)  # two replicas' clocks may differ
+            row.append((latest, entry))
+        timed.append(row)
+        if len(entries) >= limit:
+            ends.append(latest)
+    end = min(ends, default=None)
+    merged = heapq.merge(*timed, key=lambda pair: pair[0])
+    return [entry for at, entry in merged if end is None or at <= end]

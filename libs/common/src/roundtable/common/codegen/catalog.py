@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 import msgspec
 from msgspec import Struct
 
-from ..schema import activity, basics, canvas, errors, methods, presence, session
+from ..schema import activity, basics, canvas, errors, presence, session
 from ..schema.methods import METHODS, SERVER_EVENTS, Method
 
 MODULES: Final = (basics, session, canvas, presence, activity, errors)
@@ -26,7 +26,10 @@ ALIASES: Final[dict[str, tuple[Any, str]]] = {
     "Status": (presence.Status, "Whether somebody is here."),
     "ActivityType": (activity.ActivityType, "What an activity is about; its `data` depends on it."),
     "Visibility": (activity.Visibility, "Who sees a roll."),
-    "ErrorReason": (tuple(errors.REASONS), "Why something was refused or closed: a stable word for programs."),
+    "ErrorReason": (
+        tuple(errors.REASONS),
+        "Why something was refused or closed: a stable word for programs.",
+    ),
 }
 """Sets of words that deserve a name of their own."""
 
@@ -41,7 +44,10 @@ BODIES: Final = (session.TokenRequest, session.RefreshRequest, session.Tokens, s
 
 _MESSAGE_TYPES: Final[frozenset[type[Struct]]] = frozenset(
     kind
-    for kind in (*(part for row in PUBLIC_METHODS for part in (row.params, row.answer, row.event)), *SERVER_EVENTS.values())
+    for kind in (
+        *(part for row in PUBLIC_METHODS for part in (row.params, row.answer, row.event)),
+        *SERVER_EVENTS.values(),
+    )
     if kind is not None
 )
 _OWN_NAMES: Final[dict[type[Struct], str]] = {
@@ -74,7 +80,9 @@ def public_name(kind: type[Struct]) -> str:
 
 def roots() -> list[type[Struct]]:
     """Every type that a client meets, in the contract's order; those that stand inside of others are not all among them."""
-    found = [part for row in PUBLIC_METHODS for part in (row.params, row.answer, row.event) if part is not None]
+    found = [
+        part for row in PUBLIC_METHODS for part in (row.params, row.answer, row.event) if part is not None
+    ]
     found += SERVER_EVENTS.values()
     found += [kind for kinds in ACTIVITY_DATA.values() for kind in kinds]
     return list(dict.fromkeys([*found, *BODIES, errors.ErrorBody]))
@@ -108,15 +116,13 @@ def field_texts(kind: type[Struct]) -> dict[str, str]:
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         texts |= _attribute_docs(inspect.getmodule(base)).get(base.__name__, {})
-    return {
-        each.encode_name: texts[each.name] for each in msgspec.structs.fields(kind) if each.name in texts
-    }
+    return {each.encode_name: texts[each.name] for each in msgspec.structs.fields(kind) if each.name in texts}
 
 
 @cache
 def _attribute_docs(module: ModuleType | None) -> dict[str, dict[str, str]]:
     """Class to field to the string that stands below the field; Python itself does not keep those."""
-    if module not in (*MODULES, methods):
+    if module not in MODULES:
         return {}
     found: dict[str, dict[str, str]] = {}
     for node in ast.parse(inspect.getsource(module)).body:
@@ -128,4 +134,6 @@ def _attribute_docs(module: ModuleType | None) -> dict[str, dict[str, str]]:
                         ast.Expr(value=ast.Constant(value=str(text))),
                     ):
                         found.setdefault(node.name, {})[name] = inspect.cleandoc(text)
+                    case _:
+                        pass
     return found

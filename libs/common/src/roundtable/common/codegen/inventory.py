@@ -14,10 +14,11 @@ from types import ModuleType
 from typing import Any, Final, get_args, get_origin
 
 import msgspec
-import roundtable
 from msgspec import Meta
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
+
+import roundtable
 
 from ..config import Settings, help_of, variable
 from .pages import HEAD, table
@@ -55,7 +56,9 @@ def _owner(kind: type[Any]) -> str:
 
 def configuration_page() -> str:
     rows: dict[str, tuple[str, str, list[str], str]] = {}
-    for kind in sorted((k for k in _classes("Settings") if issubclass(k, Settings)), key=lambda k: k is not Settings):
+    for kind in sorted(
+        (k for k in _classes("Settings") if issubclass(k, Settings)), key=lambda k: k is not Settings
+    ):
         takes = {variable(each.name): _takes(each.type) for each in msgspec.structs.fields(kind)}
         inherited = {name for name, _, _ in help_of(Settings)} if kind is not Settings else set()
         for name, default, meaning in help_of(kind):
@@ -63,15 +66,17 @@ def configuration_page() -> str:
                 row = rows.setdefault(name, (takes[name], _default(default), [], meaning))
                 row[2].append(_owner(kind))
     return (
-        HEAD
-        + "# Configuration\n\n"
+        HEAD + "# Configuration\n\n"
         "Every program is configured by its environment alone. A variable that is empty counts as not set; one that cannot\n"
         "be used ends the program at start, with status 2 and a line that names it. `make run` reads the same variables,\n"
         "sets those for development (`ROUNDTABLE_ENVIRONMENT`, `ROUNDTABLE_DEV_AUTH`, a secret, a short drain) unless they\n"
         "are given, and gives the gateway alone `ROUNDTABLE_HTTP_PORT`.\n\n"
         + table(
             ("variable", "takes", "default", "read by", "means"),
-            ((f"`{name}`", takes, default, ", ".join(owners), meaning) for name, (takes, default, owners, meaning) in rows.items()),
+            (
+                (f"`{name}`", takes, default, ", ".join(owners), meaning)
+                for name, (takes, default, owners, meaning) in rows.items()
+            ),
         )
         + "\nDurations are in seconds unless the name says otherwise. Yes and no are `1` or `0`.\n"
     )
@@ -121,10 +126,17 @@ def metrics_page() -> str:
             (family,) = collector.describe()  # type: ignore[attr-defined]
             name = family.name + ("_total" if family.type == "counter" else "")
             labels: tuple[str, ...] = collector._labelnames  # type: ignore[attr-defined]
-            rows.append((f"`{name}`", family.type, ", ".join(f"`{each}`" for each in labels), _owner(kind), family.documentation))
+            rows.append(
+                (
+                    f"`{name}`",
+                    family.type,
+                    ", ".join(f"`{each}`" for each in labels),
+                    _owner(kind),
+                    family.documentation,
+                )
+            )
     return (
-        HEAD
-        + "# Metrics\n\n"
+        HEAD + "# Metrics\n\n"
         "Every program serves these to Prometheus at `/metrics` on its HTTP port, besides those of its process and of Python\n"
         "(`process_…`, `python_…`). No label ever names a room, a user or an address. Times are in seconds; a histogram has\n"
         "`_bucket`, `_sum` and `_count`.\n\n" + table(("metric", "type", "labels", "of", "means"), rows)

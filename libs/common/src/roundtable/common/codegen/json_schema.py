@@ -59,9 +59,8 @@ def reachable(names: list[str], prefix: str, schemas: Definitions) -> Definition
 
 def references(value: Any) -> Iterator[str]:
     """Every `$ref` in it."""
-    match value:
-        case {"$ref": str(ref)}:
-            yield ref
+    if isinstance(value, dict) and "$ref" in value:
+        yield value["$ref"]
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from references(inner)
 
@@ -91,7 +90,9 @@ def _types(prefix: str) -> Definitions:
             field: _tidy(each, names, prefix) | ({"description": texts[field]} if field in texts else {})
             for field, each in schema["properties"].items()
         }
-        rest = {key: value for key, value in schema.items() if key not in ("title", "description", "properties")}
+        rest = {
+            key: value for key, value in schema.items() if key not in ("title", "description", "properties")
+        }
         made[name] = {**head, "properties": properties, **{k: v for k, v in rest.items() if v != []}}
     _refine(made, prefix)
     return made
@@ -103,16 +104,23 @@ def _tidy(value: Any, names: dict[str, str], prefix: str) -> Any:
         case {"$ref": ref}:
             return {"$ref": prefix + names[ref]}
         case {"enum": list(members), **rest}:
-            alias = next((n for n, (a, _) in catalog.ALIASES.items() if set(catalog.words(a)) == set(members)), None)
+            alias = next(
+                (n for n, (a, _) in catalog.ALIASES.items() if set(catalog.words(a)) == set(members)), None
+            )
             return {**({"$ref": prefix + alias} if alias else {"enum": members}), **rest}
         case dict():
-            tidied = {key: _tidy(inner, names, prefix) for key, inner in value.items() if (key, inner) != ("default", None)}
+            tidied = {
+                key: _tidy(inner, names, prefix)
+                for key, inner in value.items()
+                if (key, inner) != ("default", None)
+            }
             if "pattern" in tidied:
                 tidied["pattern"] = tidied["pattern"].replace(r"\Z", "$")
             return tidied
         case list():
             return [_tidy(inner, names, prefix) for inner in value]
-    return value
+        case _:
+            return value
 
 
 def _refine(types: Definitions, prefix: str) -> None:
@@ -120,7 +128,10 @@ def _refine(types: Definitions, prefix: str) -> None:
     types["DrawOperation"]["allOf"] = [
         _when(
             {"type": kind},
-            {"tool": {"enum": list(tools)}, **({"points": {"minItems": 2, "maxItems": 2}} if kind == "shape" else {})},
+            {
+                "tool": {"enum": list(tools)},
+                **({"points": {"minItems": 2, "maxItems": 2}} if kind == "shape" else {}),
+            },
         )
         for kind, tools in canvas.TOOLS.items()
     ]
@@ -128,7 +139,8 @@ def _refine(types: Definitions, prefix: str) -> None:
     post["description"] = "`activity.post`. The shape of `data` depends on `type`."
     post["properties"]["type"] = {"enum": list(activity.POST_DATA)}
     post["allOf"] = [
-        _when({"type": name}, {"data": {"$ref": prefix + public_name(kind)}}) for name, kind in activity.POST_DATA.items()
+        _when({"type": name}, {"data": {"$ref": prefix + public_name(kind)}})
+        for name, kind in activity.POST_DATA.items()
     ] + [
         {"if": {"required": [field]}, "then": {"properties": {"type": {"const": only}}}}
         for field, only in (("to", "chat_message"), ("visibility", "dice_roll"))
@@ -200,7 +212,10 @@ def _messages(prefix: str) -> Definitions:
     named["PollAnswer"] = {
         "description": "Answer of `GET /poll`: what came after the request's cursor.",
         "type": "object",
-        "properties": {"events": {"type": "array", "items": {"$ref": f"{prefix}SSEEvent"}}, "cursor": _CURSOR},
+        "properties": {
+            "events": {"type": "array", "items": {"$ref": f"{prefix}SSEEvent"}},
+            "cursor": _CURSOR,
+        },
         "required": ["events", "cursor"],
     }
     return {name: {"title": name, **schema} for name, schema in named.items()}
@@ -255,5 +270,7 @@ def _sse_event(prefix: str) -> Schema:
             "timestamp": _TIMESTAMP,
         },
         "required": ["type", "data", "timestamp"],
-        "allOf": [_when({"type": n}, {"data": {"$ref": prefix + public_name(k)}}) for n, k in SERVER_EVENTS.items()],
+        "allOf": [
+            _when({"type": n}, {"data": {"$ref": prefix + public_name(k)}}) for n, k in SERVER_EVENTS.items()
+        ],
     }

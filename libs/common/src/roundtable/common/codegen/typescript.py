@@ -126,14 +126,17 @@ def type_of(schema: Schema, where: tuple[str, str] = ("", "")) -> str:
             return inline(schema)
         case {"type": str(name)}:
             return {"integer": "number"}.get(name, name)
-    if where in _LOOSE:
-        return "any"
-    raise ValueError(f"{where}: the type is open: {schema}")
+        case _ if where in _LOOSE:
+            return "any"
+        case _:
+            raise ValueError(f"{where}: the type is open: {schema}")
 
 
 def inline(schema: Schema) -> str:
     """An object type on one line."""
-    fields = "; ".join(f"{name}{_optional(schema, name)}: {type_of(each)}" for name, each in schema["properties"].items())
+    fields = "; ".join(
+        f"{name}{_optional(schema, name)}: {type_of(each)}" for name, each in schema["properties"].items()
+    )
     return f"{{ {fields} }}" if fields else "Record<string, never>"
 
 
@@ -161,14 +164,19 @@ def _rest(name: str) -> str:
 
 def _by_type(name: str, schema: Schema) -> str:
     """A union with a member for each value of `type`, where another field depends on that."""
-    members = []
+    also: dict[str, str] = {}  # fields that go with one type only
+    members: list[str] = []
     for rule in schema["allOf"]:
-        match rule:
-            case {"if": {"properties": {"type": {"const": value}}}, "then": {"properties": {"data": data}}}:
-                needs = [r["if"]["required"][0] for r in schema["allOf"] if r["then"]["properties"].get("type") == {"const": value}]
-                extra = "".join(f"; {field}?: {type_of(schema['properties'][field])}" for field in needs)
-                members.append(f"{{ type: {json.dumps(value)}; data: {type_of(data)}{extra} }}")
-    return f"export type {name} =\n" + "\n".join(f"  | {member}" for member in members) + ";\n"
+        if "properties" not in rule["if"]:
+            (field,) = rule["if"]["required"]
+            also[rule["then"]["properties"]["type"]["const"]] = (
+                f"; {field}?: {type_of(schema['properties'][field])}"
+            )
+    for rule in schema["allOf"]:
+        if "properties" in rule["if"]:
+            value, data = rule["if"]["properties"]["type"]["const"], rule["then"]["properties"]["data"]
+            members.append(f"  | {{ type: {json.dumps(value)}; data: {type_of(data)}{also.get(value, '')} }}")
+    return f"export type {name} =\n" + "\n".join(members) + ";\n"
 
 
 def _maps() -> Iterable[str]:
@@ -188,7 +196,9 @@ def _maps() -> Iterable[str]:
         for name in catalog.words(catalog.ALIASES["ActivityType"][0])
     ]
     yield _interface("Methods", "What may be asked: parameters and result of each method.", requests)
-    yield _interface("ClientEvents", "What may be told without an answer: the parameters of each.", client_events)
+    yield _interface(
+        "ClientEvents", "What may be told without an answer: the parameters of each.", client_events
+    )
     yield _interface("ServerEvents", "What the server tells: the data of each event.", events)
     yield _interface("ActivityData", "The `data` of an activity, by its type.", data)
 
@@ -205,10 +215,14 @@ def _errors() -> str:
             _words("CloseReason", "Reasons of closed connections.", errors.CLOSE_REASONS),
             _words("Advice", "What a client does next.", errors.ADVICE),
             _ERROR_KIND,
-            '/** The advice in words, after "a client …". */\n'
-            f"export const ADVICE: Readonly<Record<Advice, string>> = {{\n{advice}}};\n",
+            f'/** In words, after "a client …". */\nexport const ADVICE: Readonly<Record<Advice, string>> = {{\n{advice}}};\n',
             _table("REPLY_ERRORS", "ReplyReason", "Errors that answer a message.", errors.REPLY_ERRORS),
-            _table("CLOSE_ERRORS", "CloseReason", "Ends of a connection; `code` is the close code.", errors.CLOSE_REASONS),
+            _table(
+                "CLOSE_ERRORS",
+                "CloseReason",
+                "Ends of a connection; `code` is the close code.",
+                errors.CLOSE_REASONS,
+            ),
         )
     )
 
@@ -223,7 +237,9 @@ def _table(name: str, key: str, text: str, reasons: tuple[str, ...]) -> str:
         kind = errors.REASONS[reason]
         fields = {"code": kind.code, "status": kind.status, "advice": kind.advice, "meaning": kind.meaning}
         rows.append(f"  {reason}: {{ {', '.join(f'{k}: {json.dumps(v)}' for k, v in fields.items())} }},\n")
-    return f"/** {text} */\nexport const {name}: Readonly<Record<{key}, ErrorKind>> = {{\n{''.join(rows)}}};\n"
+    return (
+        f"/** {text} */\nexport const {name}: Readonly<Record<{key}, ErrorKind>> = {{\n{''.join(rows)}}};\n"
+    )
 
 
 def _constants() -> str:
@@ -238,7 +254,11 @@ def _constants() -> str:
 
 def _union(members: str) -> str:
     """A union that is too long for a line has one for each member."""
-    return f" {members}" if len(members) <= WIDTH - 40 else "".join(f"\n  | {each}" for each in members.split(" | "))
+    return (
+        f" {members}"
+        if len(members) <= WIDTH - 40
+        else "".join(f"\n  | {each}" for each in members.split(" | "))
+    )
 
 
 def _optional(schema: Schema, field: str) -> str:
@@ -251,4 +271,6 @@ def _comment(text: str, indent: str = "") -> str:
     lines = text.replace("*/", "*\\/").splitlines()
     if len(lines) == 1:
         return f"{indent}/** {lines[0]} */\n"
-    return f"{indent}/**\n" + "".join(f"{indent} * {line}".rstrip() + "\n" for line in lines) + f"{indent} */\n"
+    return (
+        f"{indent}/**\n" + "".join(f"{indent} * {line}".rstrip() + "\n" for line in lines) + f"{indent} */\n"
+    )

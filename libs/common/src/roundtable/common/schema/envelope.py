@@ -202,9 +202,29 @@ def to_json(value: Any) -> Raw:
 
 def encode(message: ServerMessage, fmt: Format) -> bytes:
     """One server message, whose `data` is JSON, in the connection's format."""
-    if fmt == "json":
-        return _json_encode(message)
-    return _pack_encode(msgspec.json.decode(_json_encode(message)))
+    text = _json_encode(message)
+    return text if fmt == "json" else pack(text)
+
+
+def pack(text: bytes) -> bytes:
+    """JSON as MessagePack. Integers beyond 64 bits, which JSON may hold, become floats there, or texts."""
+    value = msgspec.json.decode(text)
+    try:
+        return _pack_encode(value)
+    except OverflowError:
+        return _pack_encode(_packable(value))
+
+
+def _packable(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _packable(each) for key, each in value.items()}
+        case list():
+            return [_packable(each) for each in value]
+        case int() if not -(2**63) <= value < 2**64:
+            return float(value) if abs(value) < 10**308 else str(value)
+        case _:
+            return value
 
 
 def encode_sse(event: ServerEvent) -> bytes:

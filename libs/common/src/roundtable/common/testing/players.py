@@ -72,6 +72,8 @@ class Player:
         self.options = options
         self.messages: list[dict[str, Any]] = []
         self.welcome: dict[str, Any] = {}
+        self.shown: dict[str, list[Any]] = {}
+        """The snapshots, once they were asked for."""
         self.cursor = ""
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._answers: dict[str, asyncio.Future[Any]] = {}
@@ -120,6 +122,7 @@ class Player:
                 found[service] += data[field]
                 if not data["more"]:
                     break
+        self.shown = found
         return found
 
     async def request(

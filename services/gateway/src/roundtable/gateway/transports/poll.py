@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roundtable.common.cursor import Vector
-from roundtable.common.schema.envelope import Format, ServerEvent, SSEEvent, to_json
+from roundtable.common.schema.envelope import Format, ServerEvent, SSEEvent, pack, to_json
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.session import HeartbeatAnswer
 from roundtable.common.telemetry import CONTEXT
@@ -115,5 +115,5 @@ def _response(room: Room, found: _Found, fmt: Format) -> Response:
     events = [SSEEvent(event.method, event.data, event.timestamp, event.id) for event in found.events]
     content = msgspec.json.encode(PollAnswer(events, room.cursor_at(found.place)))
     if fmt == "msgpack":
-        content = msgspec.msgpack.encode(msgspec.json.decode(content))
+        content = pack(content)
     return Response(content, headers={"Content-Type": MEDIA_OF[fmt], "Cache-Control": "no-store"})
