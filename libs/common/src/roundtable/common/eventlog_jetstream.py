@@ -24,7 +24,8 @@ from .schema.log import Service
 
 APPEND_TIMEOUT: Final = 2.0
 READ_TIMEOUT: Final = 2.0
-HEADS_AT_ONCE: Final = 500
+HEADS_AT_ONCE: Final = 64
+"""Messages on their way at a time: even long ones stay below what nats-py drops."""
 _CONFLICTS: Final = frozenset({10071, 10164})
 """Wrong last sequence: on a single-server stream, and on a replicated one."""
 _FULL: Final = frozenset({10054, 10077, 10047, 10023, 10122})
@@ -141,25 +142,28 @@ class JetStreamEventLog:
     async def _pull(self, consumer: str, pending: int) -> AsyncGenerator[LogMessage, None]:
         """All that stood in the stream when the consumer was made; what comes later would come after it."""
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}"
-        while pending > 0:
-            asked = min(pending, HEADS_AT_ONCE)
-            # Without waiting: what retention takes meanwhile is not waited for. `max_bytes` bounds what is on its way.
-            request = msgspec.json.encode({"batch": asked, "max_bytes": 16 << 20, "no_wait": True})
-            got = 0
+        count, status = 0, None
+        while count < pending:
+            # Without waiting: what retention takes meanwhile is not waited for. And without `max_bytes`: the message that
+            # would exceed it is never delivered to a consumer without acknowledgements.
+            batch = min(pending - count, HEADS_AT_ONCE)
+            request = msgspec.json.encode({"batch": batch, "no_wait": True})
+            before = count
             async with aclosing(self._answers(subject, request)) as answers:
                 async for message in answers:
                     status = (message.headers or {}).get("Status")
                     if status is not None:
                         break
-                    got += 1
-                    sequence = int(message.metadata.sequence.stream)
-                    yield LogMessage(subjects.room_of(message.subject), sequence, message.data)
-                    if got == asked:
+                    sequence = message.metadata.sequence
+                    count += 1
+                    if sequence.consumer != count:
+                        raise LogUnavailable("one of the stream's heads was lost")
+                    yield LogMessage(subjects.room_of(message.subject), sequence.stream, message.data)
+                    if count - before == batch:
                         break
-            pending -= got
-            if not got:
-                if status == "404":
-                    return
+            if status == "404":
+                return
+            if count == before:
                 raise LogUnavailable(f"the stream's heads stopped coming: {status}")
 
     async def _batch(self, subject: str, seq: int, limit: int) -> list[LogMessage]:

@@ -322,6 +322,8 @@ async def _value_of(client: Client, key: str) -> int | None:
 async def _request(
     client: Client, subject: str, payload: bytes, kind: type[T], headers: dict[str, str] | None = None
 ) -> T:
+    if not client.is_connected:  # nats-py would keep it, and send it when nobody waits for it any more
+        raise LeasesUnavailable(f"{subject}: no connection")
     try:
         answer = await client.request(subject, payload, timeout=ANSWER_TIMEOUT, headers=headers)
         return msgspec.json.decode(answer.data, type=kind)

@@ -1,4 +1,4 @@
-"""Shell layer: creates streams, buckets and consumers; idempotent. Run as `python -m roundtable.common.provision`.
+"""Shell layer: creates streams and buckets; idempotent. Run as `python -m roundtable.common.provision`.
 
 What exists is brought to the configuration where JetStream allows that; events are never deleted. Each stream carries in its
 metadata an epoch, made once: it tells this incarnation of the log from any other.
@@ -16,9 +16,6 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import (
-    AckPolicy,
-    ConsumerConfig,
-    DeliverPolicy,
     KeyValueConfig,
     ObjectStoreConfig,
     RePublish,
@@ -34,14 +31,7 @@ from .schema.log import SERVICES, Service
 from .telemetry import log
 
 EPOCH: Final = "roundtable.epoch"
-FOLLOWED: Final[tuple[Service, ...]] = ("presence", "canvas")
-"""Whose logs the activity service follows."""
 _NAME_IN_USE: Final = 10058
-
-
-def follower(service: Service) -> str:
-    """The durable consumer by which the activity service follows that log."""
-    return f"activity-{service}"
 
 
 async def provision(client: Client, settings: Settings) -> None:
@@ -55,8 +45,6 @@ async def provision(client: Client, settings: Settings) -> None:
         objects = ObjectStoreConfig(subjects.snapshot_objects(service), replicas=settings.replicas)
         with contextlib.suppress(nats.js.errors.BadRequestError):
             await jetstream.create_object_store(objects.bucket, config=objects)
-    for service in FOLLOWED:
-        await _consumer(jetstream, service, settings)
     await _bucket(
         jetstream, KeyValueConfig(subjects.SESSIONS_BUCKET, replicas=settings.replicas, limit_marker_ttl=60)
     )
@@ -103,18 +91,6 @@ async def _bucket(jetstream: JetStreamContext, config: KeyValueConfig) -> None:
         with contextlib.suppress(nats.js.errors.BadRequestError):
             await jetstream.create_key_value(config)
             log.info("bucket.created", bucket=config.bucket)
-
-
-async def _consumer(jetstream: JetStreamContext, service: Service, settings: Settings) -> None:
-    config = ConsumerConfig(
-        durable_name=follower(service),
-        deliver_policy=DeliverPolicy.ALL,
-        ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=30.0,
-        max_deliver=-1,
-        max_ack_pending=1_000,
-    )
-    await jetstream.add_consumer(subjects.stream(service), config)
 
 
 async def epochs(client: Client) -> tuple[str, ...]:

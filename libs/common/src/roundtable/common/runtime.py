@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
-import nats
 import nats.errors
 import uvicorn
 from nats.aio.client import Client
@@ -30,6 +29,19 @@ T = TypeVar("T", bound=Settings)
 
 Check = Callable[[], Awaitable[str]]
 """A readiness check: the empty string, or what is wrong."""
+
+
+class NatsClient(Client):
+    """nats-py's client without a trap: it reads nothing more once a `flush` was given up before its answer came.
+
+    A PONG for a cancelled wait raises in the reading task, which ends, while the connection passes for alive until its
+    pings are found unanswered. Anything cancels a flush: a timeout, or a connection of ours that ends while it begins.
+    """
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
 
 async def connect(
@@ -76,7 +88,9 @@ async def connect(
         options["tls"] = ssl.create_default_context(cafile=settings.nats_tls_ca)
     try:
         async with asyncio.timeout(settings.start_timeout):
-            return await nats.connect(**options)
+            client = NatsClient()
+            await client.connect(**options)
+            return client
     except TimeoutError:
         raise TimeoutError(f"no NATS at {settings.nats_url} within {settings.start_timeout:g} s") from None
 

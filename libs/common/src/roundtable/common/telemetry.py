@@ -6,6 +6,8 @@ request in whose course it was written. Nothing secret is ever passed in: tokens
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import sys
 import traceback
@@ -60,22 +62,31 @@ class Log:
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": time, "level": level, **self._fixed, "event": event, **CONTEXT.get(), **fields}
         out = self._out or sys.stderr
-        try:
-            out.write(msgspec.json.encode(line, enc_hook=repr).decode() + "\n")
+        with contextlib.suppress(OSError, ValueError):  # nobody reads our log: no reason to stop serving
+            out.write(_line(line) + "\n")
             out.flush()
-        except (OSError, ValueError):
-            pass  # nobody reads our log: no reason to stop serving
+
+
+def _line(fields: dict[str, Any]) -> str:
+    try:
+        return msgspec.json.encode(fields, enc_hook=repr).decode()
+    except Exception:  # noqa: BLE001 - a line that says it less well is better than none
+        return json.dumps({str(name): repr(value) for name, value in fields.items()})
 
 
 class _Bridge(logging.Handler):
     """What libraries log, in our form."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields: dict[str, Any] = {"message": record.getMessage(), "logger": record.name}
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - its arguments do not fit its text
+            message = str(record.msg)
+        fields: dict[str, Any] = {"message": message, "logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:
             fields["error"] = repr(record.exc_info[1])
         level = "ERROR" if record.levelno >= 40 else "WARNING" if record.levelno >= 30 else "INFO"
-        log._write(level, "library", fields)
+        log._write(level, "library", fields)  # noqa: SLF001
 
 
 log: Final = Log()

@@ -149,7 +149,7 @@ def _put_last(table: dict[str, T], key: str, value: T, most: int) -> None:
 
 
 def permit(role: Role, type_: ActivityType) -> None:
-    """Raises `Refusal("forbidden")` if the role may not post that (AU7, section 7)."""
+    """Raises `Refusal("forbidden")` if the role may not post that (AU7, AC8)."""
     if role == "spectator":
         raise Refusal("forbidden", "Spectators do not post")
     if type_ in SERVER_ONLY:

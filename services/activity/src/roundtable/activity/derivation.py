@@ -1,4 +1,4 @@
-"""Pure layer: what stored messages of presence and canvas mean for the feed (section 7). Knows no NATS and no state."""
+"""Pure layer: what stored messages of presence and canvas mean for the feed (AC8). Knows no NATS and no state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Service layer: follows the logs of presence and canvas and posts what they mean for the feed (AC4, AC7).
+"""Service layer: follows the logs of presence and canvas and posts what they mean for the feed (AC8).
 
 Once and in order, whatever dies: a follower takes a log's messages one after another, and a room's state remembers the last
 source that was derived in it (`decider.State.reached`). So a follower may start again anywhere before its place, and several

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from .errors_http import EXCEPTION_HANDLERS
 from .service import Gateway
+from .specs import spec_routes
 from .transports import poll, rpc, sse, websocket
-from .web import page
+from .web import web_routes
 
 
 def application(gateway: Gateway, routes: Sequence[BaseRoute]) -> Starlette:
@@ -30,14 +29,12 @@ def application(gateway: Gateway, routes: Sequence[BaseRoute]) -> Starlette:
         max_age=600,
     )
 
-    async def table(_: Request) -> Response:
-        return page()
-
     return Starlette(
         routes=[
             WebSocketRoute("/", serve_socket),
             WebSocketRoute("/ws", serve_socket),
-            Route("/", table),
+            *web_routes(),
+            *spec_routes(),
             Route("/sse", sse.endpoint(gateway)),
             Route("/poll", poll.endpoint(gateway)),
             Route("/rpc", rpc.endpoint(gateway), methods=["POST"]),

@@ -65,7 +65,8 @@ class Commands:
         assert method.service != "gateway"
         data, position = await self.call(method.service, room.name, ask.command)
         try:
-            await asyncio.wait_for(room.reach(method.service, position), REACH)
+            async with asyncio.timeout(REACH):
+                await room.reach(method.service, position)
         except TimeoutError:
             log.warning("relay.behind", room=room.name, log=method.service, position=str(position))
         if method.cursor:

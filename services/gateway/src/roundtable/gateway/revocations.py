@@ -17,6 +17,7 @@ import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from roundtable.common import subjects
 from roundtable.common.schema.errors import Refusal
@@ -65,16 +66,16 @@ class Revocations:
         self._good_at = float("-inf")
         self._pruned_at = clock()
         self._polling: asyncio.Task[None] | None = None
+        self._subscription: Subscription | None = None
 
     async def start(self, *, within: float = 10.0) -> None:
         """Returns when all that was ever revoked is known. Raises `TimeoutError` if the store does not tell it in time."""
-        await self._client.subscribe(subjects.REVOKED, cb=self._heard)
-        try:
-            async with asyncio.timeout(within):
-                while not await self._look(doubt=True):
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            raise TimeoutError("the store does not tell which sessions are revoked") from None
+        self._subscription = await self._client.subscribe(subjects.REVOKED, cb=self._heard)
+        deadline = time.monotonic() + within
+        while not await self._look(doubt=True):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the store does not tell which sessions are revoked")
+            await asyncio.sleep(0.1)
         self._polling = asyncio.create_task(self._poll(doubt=False), name="revocations")
 
     async def stop(self) -> None:
@@ -83,6 +84,9 @@ class Revocations:
             polling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await polling
+        if self._subscription is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._subscription.unsubscribe()
 
     def resync(self) -> None:
         """Call it when NATS is back: looks at once. What was asked of the lost connection would only time out."""
@@ -116,8 +120,11 @@ class Revocations:
         self._read(message.data)
 
     async def _poll(self, *, doubt: bool) -> None:
+        me = asyncio.current_task()
         while True:
             doubt = not await self._look(doubt=doubt)
+            if self._polling is not me:
+                return  # cancelled, but `asyncio.wait_for` in nats-py's request swallowed that, as it may before Python 3.12
             if self._clock() - self._pruned_at > _PRUNE_S:
                 self._prune()
             await asyncio.sleep(self._poll_s)

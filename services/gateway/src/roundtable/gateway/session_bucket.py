@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from roundtable.common import subjects
@@ -24,7 +26,7 @@ from roundtable.common.schema.errors import Refusal
 TIMEOUT: Final = 2.0
 MARKER_TTL: Final = 60
 """Seconds that the trace of a removed key stays."""
-_BATCH: Final = 500
+_BATCH: Final = 1_000
 _RACED: Final = frozenset({10071, 10164})
 """Wrong last sequence: on a single-server stream, and on a replicated one."""
 _NO_MESSAGE: Final = 10037
@@ -101,7 +103,7 @@ class SessionBucket:
         return await self._read({"seq": max(revision, 1), "next_by_subj": self._prefix + pattern})
 
     async def rest(self, pattern: str, revision: int) -> AsyncGenerator[Entry, None]:
-        """As `next` again and again, but for thousands: by a consumer in the server's memory (25 µs an entry, not 500)."""
+        """As `next` again and again, but for thousands: by a consumer in the server's memory, at a tenth of the time each."""
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=max(revision, 1),
@@ -114,19 +116,40 @@ class SessionBucket:
         try:
             jetstream = self._client.jetstream(timeout=TIMEOUT)
             info = await jetstream.add_consumer(self._stream, config)
-            puller = await jetstream.pull_subscribe_bind(info.name, stream=self._stream)
-            pending = info.num_pending or 0
-            try:
-                while pending > 0:
-                    for message in await puller.fetch(min(pending, _BATCH), timeout=TIMEOUT):
-                        pending -= 1
-                        key = message.subject.removeprefix(self._prefix)
-                        yield Entry(key, message.data, int(message.metadata.sequence.stream))
-                await jetstream.delete_consumer(self._stream, info.name)
-            finally:
-                await puller.unsubscribe()
+            async with aclosing(self._pulled(info.name, info.num_pending or 0)) as messages:
+                async for message in messages:
+                    key = message.subject.removeprefix(self._prefix)
+                    yield Entry(key, message.data, int(message.metadata.sequence.stream))
+            await jetstream.delete_consumer(self._stream, info.name)
         except _CAUGHT as error:
             raise _unavailable(error) from None
+
+    async def _pulled(self, consumer: str, pending: int) -> AsyncGenerator[Msg, None]:
+        """By a callback: nats-py's own `fetch` makes a task and a timer for each message."""
+        arrived: asyncio.Queue[Msg] = asyncio.Queue()
+
+        async def put(message: Msg) -> None:
+            arrived.put_nowait(message)
+
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox, cb=put)
+        try:
+            for asked in range(0, pending, _BATCH):
+                wanted = {"batch": min(_BATCH, pending - asked), "expires": int(TIMEOUT * 1e9)}
+                subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}"
+                await self._client.publish(subject, msgspec.json.encode(wanted), reply=inbox)
+                for _ in range(wanted["batch"]):
+                    if arrived.empty():
+                        async with asyncio.timeout(TIMEOUT):
+                            message = await arrived.get()
+                    else:
+                        message = arrived.get_nowait()
+                    if "Status" in (message.headers or {}):
+                        raise nats.errors.TimeoutError  # the rest has gone, or the server has to: look again later
+                    yield message
+        finally:
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
 
     async def incarnation(self) -> tuple[str, int]:
         """When the bucket was made, and its latest revision: both tell a bucket made anew from the one that we know."""

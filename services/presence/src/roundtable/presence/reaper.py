@@ -102,6 +102,8 @@ class Reaper:
         self._known: frozenset[str] = frozenset()
         """Gateways that have been live since the last sweep."""
         self._listening: set[str] = set()
+        self._unarmed: set[str] = set()
+        """Rooms to which we listen but newly, without a timer for that yet: there is time, the dead come first."""
         self._subscriptions: list[Subscription] = []
         self._running: asyncio.Task[None] | None = None
         self._viewing: set[asyncio.Task[object]] = set()
@@ -152,7 +154,7 @@ class Reaper:
     async def sweep(self) -> None:
         """Looks through all occupied rooms that are ours, and drops what is dead. Raises when that was not possible."""
         owned = self._owned()
-        rooms = {name: 0 for name in self._listening if partition_of(name) in owned}
+        rooms = self._remembered(owned)
         async for head in self._handler.log.heads():
             if partition_of(head.room) in owned and _occupied(head.payload):
                 rooms[head.room] = head.seq
@@ -171,9 +173,11 @@ class Reaper:
         if dead:
             haunted = [name for name, gateways in named.items() if gateways & dead]
             log.info("gateways.dead", gateways=sorted(dead), rooms=len(haunted))
-            failed += await _each(haunted, lambda name: self._drop(name, dead))
+            failed |= await _each(haunted, lambda name: self._drop(name, dead))
+        fresh, self._unarmed = self._unarmed, set()
+        failed |= await _each(fresh, self._arm)
         if failed:
-            raise SweepIncomplete(f"{failed} of {len(rooms)} rooms")
+            raise SweepIncomplete(f"{len(failed)} of {len(rooms)} rooms")
 
     async def _run(self) -> None:
         while True:
@@ -206,6 +210,12 @@ class Reaper:
             await self.sweep()
             self._swept_for, self._swept_at, self._known = owned, time.monotonic(), live
 
+    def _remembered(self, owned: frozenset[int]) -> dict[str, int]:
+        """Rooms in memory with somebody in them: the log may have let go of the last message of a quiet one."""
+        self._listening = {name for name in self._listening if self._handler.loaded(name) is not None}
+        loaded = {name: self._handler.loaded(name) for name in self._listening if partition_of(name) in owned}
+        return {name: 0 for name, room in loaded.items() if room is not None and room.state.users}
+
     async def _look_at(self, name: str, seq: int) -> frozenset[str]:
         """The gateways that the room names; its timers run afterwards. No I/O if it is in memory and up to date."""
         room = self._handler.loaded(name)
@@ -213,7 +223,7 @@ class Reaper:
             room = await self._view(name)
         if room.state.hearing.since is None and room.state.users:
             self._listen(room)
-            room = await self._view(name)
+            self._unarmed.add(name)
         return frozenset(room.state.gateways)
 
     async def _drop(self, name: str, dead: frozenset[str]) -> None:
@@ -228,6 +238,9 @@ class Reaper:
             left = here
             await self._handler.perform(name, [DropGateways(dead, self._clock())])
 
+    async def _arm(self, name: str) -> None:
+        await self._view(name)
+
     async def _view(self, name: str) -> Room[State, Command, Fact]:
         room = await self._handler.view(name)
         if not room.loaded:
@@ -241,13 +254,11 @@ class Reaper:
     def _deafen(self, owned: frozenset[int]) -> None:
         """Rooms that others own now: their people's signs of life no longer come here."""
         for name in tuple(self._listening):
-            room = self._handler.loaded(name)
             if partition_of(name) not in owned:
                 self._listening.discard(name)
+                room = self._handler.loaded(name)
                 if room is not None:
                     room.state.hearing.deafen()
-            elif room is None:
-                self._listening.discard(name)
 
 
 def _occupied(payload: bytes) -> bool:
@@ -265,18 +276,17 @@ async def _quietly(work: Awaitable[T]) -> T | None:
         return None
 
 
-async def _each(names: Iterable[str], act: Callable[[str], Awaitable[None]]) -> int:
-    """Acts on all, a few at a time; returns how many failed."""
-    waiting, failed = iter(tuple(names)), 0
+async def _each(names: Iterable[str], act: Callable[[str], Awaitable[None]]) -> set[str]:
+    """Acts on all, a few at a time; returns those for which it failed."""
+    waiting, failed = iter(tuple(names)), set[str]()
 
     async def work() -> None:
-        nonlocal failed
         for name in waiting:
             try:
                 await act(name)
             except Exception as error:  # noqa: BLE001 - one room's fault is not the others'
                 log.warning("reaper.room_failed", room=name, error=repr(error))
-                failed += 1
+                failed.add(name)
 
     await asyncio.gather(*(work() for _ in range(AT_ONCE)))
     return failed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
+from math import isfinite
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -21,6 +22,8 @@ T = TypeVar("T", bound=Struct)
 Format = Literal["json", "msgpack"]
 SUBPROTOCOLS: Final[dict[str, Format]] = {"roundtable.v1.json": "json", "roundtable.v1.msgpack": "msgpack"}
 MAX_BATCH: Final = 100
+LONGEST_TEXT: Final = 400
+"""Characters of msgspec's words in a refusal."""
 
 _json_encode = msgspec.json.Encoder().encode
 _pack_encode = msgspec.msgpack.Encoder().encode
@@ -89,6 +92,11 @@ def decode_client(data: bytes, fmt: Format) -> list[ClientMessage | tuple[Refusa
     A message that is not valid stands as `(refusal, id, method)`, so that its answer can still name it. Raises `Refusal`
     when the frame as a whole cannot be read.
     """
+    if fmt == "json":
+        try:
+            data.decode()  # what stays raw is checked by nobody else
+        except UnicodeDecodeError as error:
+            raise _unreadable(error, fmt) from None
     if is_batch(data, fmt):
         try:
             items = _decoder(tuple[Raw, ...], fmt)(data)
@@ -100,13 +108,14 @@ def decode_client(data: bytes, fmt: Format) -> list[ClientMessage | tuple[Refusa
     return [_decode_one(data, fmt)]
 
 
+_BATCH: Final = re.compile(rb"[ \t\r\n]*\[")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(.*)`)?\Z", re.DOTALL)
 
 
 def is_batch(data: bytes, fmt: Format) -> bool:
     """Whether the bytes are an array, by their first significant byte."""
     if fmt == "json":
-        return data[:64].lstrip(b" \t\r\n")[:1] == b"["
+        return _BATCH.match(data) is not None
     first = data[0] if data else 0
     return 0x90 <= first <= 0x9F or first in (0xDC, 0xDD)
 
@@ -117,7 +126,7 @@ def _decode_one(data: bytes, fmt: Format) -> ClientMessage | tuple[Refusal, str,
     except msgspec.ValidationError as error:
         return _named(Refusal("invalid_data", readable(error)), data, fmt)
     except _UNREADABLE as error:
-        return _unreadable(error, fmt), "", ""
+        raise _unreadable(error, fmt) from None
     fault = _fault(message)
     if fault:
         return Refusal("invalid_data", fault), message.id[:64], message.method[:64]
@@ -133,6 +142,8 @@ def _fault(message: ClientMessage) -> str:
         return "`method` is missing"
     if message.type == "request" and not 1 <= len(message.id) <= 64:
         return "`id` must be a string of 1 to 64 characters"
+    if message.timestamp is not UNSET and not isfinite(message.timestamp):
+        return "`timestamp` must be a finite number"
     return ""
 
 
@@ -140,8 +151,8 @@ def _named(refusal: Refusal, data: bytes, fmt: Format) -> tuple[Refusal, str, st
     """A refusal with the `id` and `method` of a message that is readable but not valid, where it has them."""
     try:
         loose = _decoder(Any, fmt)(data)
-    except _UNREADABLE:
-        return refusal, "", ""
+    except _UNREADABLE as error:
+        raise _unreadable(error, fmt) from None
     fields = loose if isinstance(loose, dict) else {}
     ident, method = fields.get("id"), fields.get("method")
     return (
@@ -178,7 +189,7 @@ def params_as_json(raw: Raw | UnsetType, fmt: Format) -> Raw:
 
 def readable(error: msgspec.ValidationError, root: str = "") -> str:
     """msgspec's text with our path: ``at `$.x` `` becomes ``at `params.x` ``."""
-    text = str(error)
+    text = _shortened(str(error))
     unknown = _UNKNOWN.match(text)
     if unknown:
         path = ".".join(part for part in (root, (unknown[2] or "").lstrip(".")) if part)
@@ -186,6 +197,11 @@ def readable(error: msgspec.ValidationError, root: str = "") -> str:
     if " - at `$" in text:
         return text.replace("`$.", f"`{root}." if root else "`").replace("`$", f"`{root}")
     return f"{text} - at `{root}`" if root else text
+
+
+def _shortened(text: str) -> str:
+    """A client's own words come back in the text, and they may be long."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT // 2]}…{text[-LONGEST_TEXT // 2 :]}"
 
 
 def _unreadable(error: Exception, fmt: Format) -> Refusal:

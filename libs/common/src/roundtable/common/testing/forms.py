@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import jwt
+
 from .players import WAIT, Player, PollPlayer, Problem, SSEPlayer, WebSocketPlayer
-from .system import Program, System
+from .system import SECRET, Program, System
 
 TRANSPORTS: Final[dict[str, Callable[..., Player]]] = {
     "websocket-json": partial(WebSocketPlayer, format="json"),
@@ -53,7 +55,9 @@ class Players:
         self._all.append(made)
         return made
 
-    async def __call__(self, user: str = "", role: str = "player", *, cursor: str = "", **options: Any) -> Player:
+    async def __call__(
+        self, user: str = "", role: str = "player", *, cursor: str = "", **options: Any
+    ) -> Player:
         """Raises AssertionError, with the reason, when the player is not let in."""
         made = self.new(user, role, **options)
         await made.connect(cursor)
@@ -93,6 +97,11 @@ async def refused(asked: Awaitable[Any]) -> Refused:
     except Problem as problem:
         return Refused(problem.code, problem.reason, problem.message, problem.retry_after)
     raise AssertionError(f"was granted: {granted}")
+
+
+def signed(claims: Mapping[str, Any], key: Any = SECRET, algorithm: str = "HS256", **header: Any) -> str:
+    """A token that says just this, also what no token should."""
+    return jwt.encode(dict(claims), key, algorithm, header)
 
 
 async def until(holds: Callable[[], Awaitable[object]], within: float = WAIT, every: float = 0.02) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -136,7 +137,14 @@ class Wire:
     # -- WebSocket
 
     async def upgrade(
-        self, room: str, user: str = "", role: str = "player", *, path: str = "/ws", query: str = "", **headers: str
+        self,
+        room: str,
+        user: str = "",
+        role: str = "player",
+        *,
+        path: str = "/ws",
+        query: str = "",
+        **headers: str,
     ) -> tuple[int, dict[str, str]]:
         """The handshake. Header names with `_` for `-`."""
         if user:
@@ -173,7 +181,9 @@ class Wire:
                 if came.opcode != TEXT:
                     continue
                 message: dict[str, Any] = json.loads(came.payload)
-                if message["type"] == kind and all(message.get(name) == value for name, value in fields.items()):
+                if message["type"] == kind and all(
+                    message.get(name) == value for name, value in fields.items()
+                ):
                     return message
 
     async def closed(self, wait: float = WAIT) -> tuple[int, str]:
@@ -182,10 +192,8 @@ class Wire:
             while True:
                 came = await self.frame(wait)
                 if came.opcode == CLOSE:
-                    try:
+                    with contextlib.suppress(ConnectionError):
                         await self.send(frame(CLOSE, came.payload[:2]))
-                    except ConnectionError:
-                        pass
                     return closing(came)
 
 

@@ -207,7 +207,8 @@ class WebSocketProtocol(asyncio.Protocol):
             return None
         self._next = asyncio.get_running_loop().create_future()
         try:
-            return await asyncio.wait_for(self._next, timeout)
+            async with asyncio.timeout(timeout):
+                return await self._next
         except TimeoutError:
             return None
         finally:
@@ -260,6 +261,8 @@ class WebSocketProtocol(asyncio.Protocol):
                     self._alive()
         if fault is not None and not self._closing:
             self._end(fault.code, fault.reason)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()  # the peer's answer could not be read any more: it need not be waited for
 
     def _message(self, payload: bytes) -> None:
         if self._receiver is not None:

