@@ -15,7 +15,7 @@ Gateway = Callable[..., Awaitable[Program]]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "transports(*beginnings): only the transports of `TRANSPORTS` whose names begin so"
+        "markers", "transports(*names): only those of `TRANSPORTS`; `websocket` means all `websocket-…`"
     )
 
 
@@ -24,7 +24,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "player" not in metafunc.fixturenames:
         return
     mark = metafunc.definition.get_closest_marker("transports")
-    meant = [name for name in TRANSPORTS if mark is None or name.startswith(mark.args)]
+    meant = [name for name in TRANSPORTS if mark is None or {name, name.partition("-")[0]} & {*mark.args}]
     metafunc.parametrize("transport", meant)
 
 

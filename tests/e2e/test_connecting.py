@@ -60,7 +60,7 @@ async def test_a_connection_is_one_user_in_one_room_and_hears_no_other_room(play
 
 
 @pytest.mark.rule("CO1")
-@pytest.mark.transports("websocket-json", "sse", "poll")
+@pytest.mark.transports("websocket-json", "sse", "poll-json")
 @pytest.mark.parametrize("suffix", ["A-Z_09", "x" * 43, "-", "_"])
 async def test_a_room_may_be_named_by_letters_digits_underlines_and_hyphens(
     player: Players, suffix: str
@@ -72,7 +72,7 @@ async def test_a_room_may_be_named_by_letters_digits_underlines_and_hyphens(
 
 
 @pytest.mark.rule("CO1")
-@pytest.mark.transports("websocket-json", "sse", "poll")
+@pytest.mark.transports("websocket-json", "sse", "poll-json")
 @pytest.mark.parametrize(
     "name", ["with space", "a/b", "ümlaut", "x" * 65, "a.b", "a\nb", "room\n", "*", "a%00"]
 )
@@ -571,7 +571,7 @@ async def test_a_peer_that_answers_pings_stays_though_it_says_nothing(hasty: Pro
 
 @pytest.mark.rule("CO9")
 async def test_readers_without_pings_are_sent_heartbeats(hasty: Program, everyone: Players) -> None:
-    for transport in ("sse", "poll"):
+    for transport in ("sse", "poll-json"):
         ann = await everyone("ann", transport=transport, at=hasty)
         for _ in range(3):
             beat = await ann.event("heartbeat")
@@ -612,7 +612,7 @@ async def test_a_gateway_that_ends_sends_its_people_elsewhere_and_nobody_seems_g
     await until(lambda: _is(leaver, 503), 2)
     late = await everyone.turned_away("late", at=leaver)
     assert late == (1001, "draining")
-    for request in ({"transport": "sse"}, {"transport": "poll"}):
+    for request in ({"transport": "sse"}, {"transport": "poll-json"}):
         assert await everyone.turned_away("late", at=leaver, **request) == (1001, "draining")
     back = await asyncio.gather(*coming)
     assert await quitter.close_code(2 * WAIT) == (1001, "draining")

@@ -16,6 +16,8 @@ from roundtable.common.testing.players import WAIT, Player, stroke, token
 from roundtable.common.testing.system import System
 from roundtable.common.testing.wire import TEXT, Wire, frame
 
+BOTH_WAYS = pytest.mark.transports("websocket-json", "websocket-msgpack", "sse", "poll-msgpack")
+"""Up by frames and by requests, in either format."""
 ALL = {"type", "id", "method", "params", "data", "error", "timestamp"}
 
 
@@ -155,6 +157,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.rule("EN2", "EN3", "EN7")
+@BOTH_WAYS
 @pytest.mark.parametrize("kind", MALFORMED)
 async def test_a_malformed_message_is_refused_and_the_connection_stays(player: Players, kind: str) -> None:
     message, named = MALFORMED[kind]
@@ -196,6 +199,7 @@ UNKNOWN: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.rule("EN3")
+@BOTH_WAYS
 @pytest.mark.parametrize("path", UNKNOWN)
 async def test_a_field_that_is_not_known_is_refused_by_its_path(player: Players, path: str) -> None:
     method, params = UNKNOWN[path]
@@ -221,6 +225,7 @@ WRONG: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.rule("EN3", "EN7")
+@BOTH_WAYS
 @pytest.mark.parametrize("path", WRONG)
 async def test_a_wrong_value_is_refused_by_its_path(player: Players, path: str) -> None:
     method, params = WRONG[path]
@@ -394,7 +399,7 @@ async def test_a_normal_end_is_answered_with_the_same_code(table: System, room: 
 
 
 @pytest.mark.rule("EN7", "CO3")
-@pytest.mark.parametrize("path", ["/no/such/page", "/rpc/more", "/sse/"])
+@pytest.mark.parametrize("path", ["/no/such/page", "/rpc/more"])
 async def test_over_http_an_unknown_address_is_an_error_object_too(table: System, path: str) -> None:
     async with httpx.AsyncClient(base_url=table.gateway.http, timeout=2 * WAIT, trust_env=False) as client:
         answer = await client.get(path)

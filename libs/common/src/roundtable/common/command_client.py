@@ -87,7 +87,8 @@ class CommandClient:
         self._waiting[token] = answer
         try:
             await self._client.publish(subject, payload, reply=f"{self._inbox}.{token}")
-            return await asyncio.wait_for(answer, timeout)
+            async with asyncio.timeout(timeout):
+                return await answer
         finally:
             self._waiting.pop(token, None)
             self._parts.pop(token, None)

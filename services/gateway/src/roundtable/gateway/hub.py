@@ -73,7 +73,8 @@ class Hub:
         try:
             assert room.opened is not None
             if not room.opened.done():
-                await asyncio.wait_for(asyncio.shield(room.opened), OPEN_TIMEOUT)
+                async with asyncio.timeout(OPEN_TIMEOUT):
+                    await asyncio.shield(room.opened)
             room.opened.result()
             yield room
         except (TimeoutError, LogUnavailable, nats.errors.Error) as error:

@@ -139,8 +139,9 @@ class Relay:
 
         subscription = await self._client.subscribe(inbox, cb=on_answer)
         await self._client.publish(subjects.ephemeral(room), b"", reply=inbox)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(alone.wait(), wait)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await alone.wait()
         await self.forget([subscription])
         return not alone.is_set(), found
 

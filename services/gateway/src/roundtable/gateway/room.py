@@ -244,7 +244,8 @@ class Room:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((service, position, future))
         try:
-            await asyncio.wait_for(asyncio.shield(future), wait)
+            async with asyncio.timeout(wait):
+                await asyncio.shield(future)
         except TimeoutError:
             await asyncio.shield(self.fill(service))
         finally:
@@ -255,7 +256,8 @@ class Room:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._changed.append(future)
         try:
-            await asyncio.wait_for(future, timeout)
+            async with asyncio.timeout(timeout):
+                await future
         except TimeoutError:
             return False
         finally:

@@ -183,7 +183,8 @@ class Reaper:
         while True:
             before = time.time()
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._timing.tick)
+                async with asyncio.timeout(self._timing.tick):
+                    await self._woken.wait()
             self._woken.clear()
             if time.time() - before > self._timing.tick + self._timing.settle:
                 self._unsettle()  # we have slept, and perhaps all others

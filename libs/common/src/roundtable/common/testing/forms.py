@@ -17,10 +17,10 @@ TRANSPORTS: Final[dict[str, Callable[..., Player]]] = {
     "websocket-msgpack": partial(WebSocketPlayer, format="msgpack"),
     "websocket-json-deflate": partial(WebSocketPlayer, format="json", deflate=True),
     "sse": partial(SSEPlayer, format="json"),
-    "poll": partial(PollPlayer, format="json"),
+    "poll-json": partial(PollPlayer, format="json"),
     "poll-msgpack": partial(PollPlayer, format="msgpack"),
 }
-"""A behaviour runs over all of them, unless its test is marked with `transports`: the beginnings of the names meant."""
+"""A behaviour runs over all of them, unless its test is marked with `transports`: names, or what stands before their hyphen."""
 
 
 class Players:
