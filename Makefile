@@ -16,7 +16,7 @@ UV_LOCK := ../$(PY) -m uv pip compile --quiet --universal --python-version 3.11 
 	--no-config --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt e2e bench schema clients lock clean
+.PHONY: help setup run test check fmt e2e fuzz bench schema clients lock clean
 
 help: ## this list
 	@echo "Roundtable: a shared table for role players. First \`make run\`; then"
@@ -63,6 +63,9 @@ fmt: $(SETUP) ## format the code, sort imports, mend what can be mended
 
 e2e: $(SETUP) ## only the end-to-end tests
 	$(PY) -m pytest $(E2E)
+
+fuzz: $(SETUP) ## all parsers under a fuzzer, a minute each (FUZZ_SECONDS=60)
+	@$(PY) tests/fuzz/fuzz.py --seconds $(or $(FUZZ_SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 bench: $(SETUP) ## measure, and print a row for each promise
 	$(PY) -m bench

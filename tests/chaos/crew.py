@@ -122,6 +122,8 @@ class Member:
         self.comings = 0
         self.ends: list[tuple[int, str]] = []
         """Close codes and reasons, of those that the server ended or the network."""
+        self.failures: list[tuple[float, float, str]] = []
+        """Times that a connection did not come about: when, after how many seconds, why."""
         self.away = 0.0
         """The longest time without a connection, in seconds."""
         self.player: Player | None = None
@@ -187,9 +189,12 @@ class Member:
         self._gateway = self._chance.choice(others)
         player = self._made(self._chance.choice(self._kinds), self._gateway)
         self._current = player
+        began = time.monotonic()
         try:
             await player.connect(self.cursor)
         except (Exception, asyncio.CancelledError) as error:
+            why = f"{type(player).__name__} {self._gateway.name} {error!r}"
+            self.failures.append((began, time.monotonic() - began, why))
             await self._part(player, abruptly=True)
             if isinstance(error, asyncio.CancelledError):
                 raise

@@ -171,27 +171,31 @@ def _acknowledged(room: str, history: History, asked: Sequence[Asked]) -> list[s
     last: dict[tuple[str, str], Position] = {}
     for one in sorted(asked, key=lambda one: one.ended):
         position = found.get((one.user, one.method, one.ident))
+        effect = _had_effect(one)
         if position is None:
-            if _had_effect(one):
+            if effect:
                 faults.append(f"{room}: {one.method} {one.ident} was acknowledged, and is not in the log")
             continue
+        if effect is False:
+            faults.append(f"{room}: {one.method} {one.ident} changed nothing, by its answer, but see {position}")
         if "cursor" in (one.data or {}):
             at = Cursor.parse(one.data["cursor"]).vector.canvas
             if at < position:
                 faults.append(f"{room}: {one.ident} stands at {position}, its answer's cursor is {at}")
         writer = (one.user, one.method.partition(".")[0])
         if position < last.get(writer, Position(0)):
-            faults.append(f"{room}: {one.ident} stands before what its writer had been answered earlier")
+            faults.append(f"{room}: {one.ident} is at {position}, its writer's earlier at {last[writer]}")
         last[writer] = position
     return _few(faults)
 
 
-def _had_effect(one: Asked) -> bool:
+def _had_effect(one: Asked) -> bool | None:
+    """By its answer; None: that does not tell."""
     match one.method:
         case "canvas.draw" | "activity.post":
             return True
         case "presence.update":
-            return False  # nothing to tell where it changes nothing, or where the connection is not known yet
+            return None
         case _:
             return any(one.data.get(field) for field in ("undone", "redone", "cleared"))
 

@@ -42,6 +42,8 @@ class Report(msgspec.Struct):
     stored: int = 0
     worst: float = 0.0
     away: float = 0.0
+    slow: list[str] = []
+    """The slowest commands and connections, and when."""
     level_after: float = 0.0
     """Seconds until everybody was level with the logs when all was calm again."""
     empty_after: float = 0.0
@@ -130,6 +132,7 @@ async def soak(seconds: float, seed: int, *, told: bool = True) -> Report:
             for member in people:
                 await stack.enter_async_context(member)
             done = asyncio.Event()
+            began = time.monotonic()
             writing = [
                 asyncio.create_task(_write(member, random.Random(chance.random()), done))
                 for member in writers
@@ -149,7 +152,7 @@ async def soak(seconds: float, seed: int, *, told: bool = True) -> Report:
         logs = await _logs_now(running, people)
         report.faults += judge(logs, people)
         await _empty(running, report)
-        _account(report, people, readers, logs)
+        _account(report, people, readers, logs, began)
         for program in running.programs:
             report.faults += [
                 f"{program.name} logged: {line[:1500]}" for line in troubles(program, "Traceback")[:3]
@@ -220,7 +223,7 @@ async def _empty(running: System, report: Report) -> None:
 
 
 def _account(
-    report: Report, people: list[Member], readers: list[Member], logs: dict[str, History]
+    report: Report, people: list[Member], readers: list[Member], logs: dict[str, History], began: float
 ) -> None:
     report.asked = [one for member in people for one in member.asked]
     report.heard = sum(len(member.heard) for member in people)
@@ -228,6 +231,10 @@ def _account(
     report.stored = sum(len(stored) for history in logs.values() for stored in history.values())
     report.worst = max((one.seconds for one in report.asked), default=0.0)
     report.away = max(member.away for member in people)
+    slowest = sorted(report.asked, key=lambda one: -one.seconds)[:6]
+    report.slow = [f"{one.ident} {one.method} at {one.began - began:.1f}: {one.seconds:.2f} s" for one in slowest]
+    waits = sorted((each for member in people for each in member.failures), key=lambda each: -each[1])[:6]
+    report.slow += [f"no connection at {at - began:.1f} after {seconds:.2f} s: {why}" for at, seconds, why in waits]
     if len(report.asked) < report.seconds:
         report.faults.append(f"only {len(report.asked)} commands were answered")
     report.faults += [f"{member.user} was told nothing" for member in readers if not member.heard]
@@ -243,7 +250,7 @@ def _keep(running: System, report: Report, folder: str) -> None:
     with open(os.path.join(place, "nats.log"), "w") as file:
         file.write(running.nats.log())
     with open(os.path.join(place, "report.txt"), "w") as file:
-        file.write("\n".join([str(report), *report.blows, "", *report.faults]))
+        file.write("\n".join([str(report), *report.blows, "", *report.slow, "", *report.faults]))
 
 
 def seed_of(text: str | None) -> int:
@@ -258,7 +265,7 @@ def main() -> int:
     seed = asked.seed if asked.seed is not None else seed_of(os.environ.get("ROUNDTABLE_SOAK_SEED"))
     print(f"soak: seed {seed}, {asked.seconds:g} s", flush=True)
     report = asyncio.run(soak(asked.seconds, seed))
-    for line in (*report.blows, *report.faults):
+    for line in (*report.blows, *report.slow, *report.faults):
         print(" ", line)
     return 1 if report.faults else 0
 

@@ -87,9 +87,7 @@ def load(kind: type[T], environment: Mapping[str, str] | None = None) -> T:
             continue
         try:
             values[name] = msgspec.convert(_plain(text, hint), hint, strict=False)
-            if values[name] != values[name]:
-                raise ValueError("Expected a number")  # `nan` is within no bounds, and msgspec lets it pass
-        except ValueError as error:
+        except msgspec.ValidationError as error:
             faults.append(f"{variable(name)}={_shown(name, text)}: {error}")
     if faults:
         raise ConfigError("; ".join(faults))

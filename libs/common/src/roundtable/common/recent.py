@@ -14,11 +14,11 @@ MOST: Final = 20_000
 
 
 class Place(NamedTuple):
-    """Where a command's events stand: `count` of them, from number `event` of message `seq`, stored at `at` (ms)."""
+    """Where a command's events stand: `size` of them, from number `event` of message `seq`, stored at `at` (ms)."""
 
     seq: int
     event: int
-    count: int
+    size: int
     at: int
 
 

@@ -145,8 +145,8 @@ class Room(Generic[S, C, E]):
         if message is None:
             return None
         events = decode_stored(message).events
-        facts = (self._recall(place.seq, event) for event in events[place.event : place.event + place.count])
-        position = Position.of(place.seq, place.event + place.count - 1, len(events))
+        facts = (self._recall(place.seq, event) for event in events[place.event : place.event + place.size])
+        position = Position.of(place.seq, place.event + place.size - 1, len(events))
         return [fact for fact in facts if fact is not None], position
 
     async def read(self, after: int, limit: int) -> Sequence[tuple[int, Sequence[StoredEvent]]]:

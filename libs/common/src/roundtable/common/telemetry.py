@@ -86,7 +86,7 @@ class _Bridge(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             fields["error"] = repr(record.exc_info[1])
         level = "ERROR" if record.levelno >= 40 else "WARNING" if record.levelno >= 30 else "INFO"
-        log._write(level, "library", fields)  # noqa: SLF001
+        log._write(level, "library", fields)
 
 
 log: Final = Log()

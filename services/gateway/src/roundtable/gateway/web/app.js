@@ -163,6 +163,7 @@ function listen(made) {
       me = data;
       if (!data.recovered) fresh = { canvas: true, presence: true, activity: true };
       showSeat();
+      if (data.recovered) awake();
     })
     .on("canvas.snapshot", ({ operations }) => {
       if (begins("canvas")) board.forget();
@@ -172,6 +173,7 @@ function listen(made) {
       if (begins("presence")) people.clear();
       presence.forEach(seen);
       showPeople();
+      awake();
     })
     .on("activity.snapshot", ({ activities }) => {
       if (begins("activity")) {
@@ -392,5 +394,11 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("visibilitychange", () => {
   if (wire && wire.open) wire.tell("presence.update", { status: document.hidden ? "away" : "online" });
 });
+
+/** A page that was reloaded said `away` as it went. */
+function awake() {
+  const mine = people.get(me.userId);
+  if (mine && mine.status === "away" && !document.hidden) wire.tell("presence.update", { status: "online" });
+}
 
 if (seat.read("seated", sessionStorage) && join.name.value && join.room.checkValidity()) sitDown();
