@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hmac
 import json
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from roundtable.common.testing.forms import TRANSPORTS, Players, refused, signed, until
-from roundtable.common.testing.players import WAIT, HttpPlayer, Player, stroke, token
+from roundtable.common.testing.players import WAIT, Player, stroke, token
 from roundtable.common.testing.system import SECRET, Program, System
 from roundtable.common.testing.wire import Wire
 
@@ -90,18 +91,17 @@ async def test_a_user_id_has_up_to_64_characters(player: Players) -> None:
         assert await player.turned_away("ann", token=signed_raw(claims(sub=wrong))) == (1008, "token_invalid")
 
 
-def signed_raw(said: dict[str, Any], header: dict[str, Any] | None = None, secret: str = SECRET) -> str:
+def signed_raw(
+    said: dict[str, Any], header: dict[str, Any] | None = None, secret: str = SECRET, digest: str = "sha256"
+) -> str:
     """A token made by hand, where a library would refuse to make it."""
-    import hashlib
-    import hmac
 
     def part(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
     head = {"alg": "HS256", "typ": "JWT"} | (header or {})
     text = f"{part(json.dumps(head).encode())}.{part(json.dumps(said).encode())}"
-    digest = hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()
-    return f"{text}.{part(digest)}"
+    return f"{text}.{part(hmac.digest(secret.encode(), text.encode(), digest))}"
 
 
 def unsigned(said: dict[str, Any], algorithm: str) -> str:
@@ -118,7 +118,7 @@ BAD: dict[str, Callable[[], str]] = {
     "alg none": lambda: unsigned(claims(), "none"),
     "alg None": lambda: unsigned(claims(), "None"),
     "alg none with a signature": lambda: signed_raw(claims(), {"alg": "none"}),
-    "another algorithm of the same secret": lambda: signed(claims(), algorithm="HS512"),
+    "another algorithm of the same secret": lambda: signed_raw(claims(), {"alg": "HS512"}, digest="sha512"),
     "a public algorithm with the secret's signature": lambda: signed_raw(claims(), {"alg": "RS256"}),
     "no end": lambda: signed(claims(exp=None)),
     "an end that is a text": lambda: signed_raw(claims(exp="tomorrow")),
@@ -179,7 +179,7 @@ async def test_issuer_and_audience_are_checked_where_they_are_configured(
     right = {"iss": "https://issuer.example", "aud": "table"}
     several = right | {"aud": ["somebody", "table"]}
     for said in (right, several):
-        assert await player("ann", at=particular, token=signed(claims(**said)))
+        await player("ann", at=particular, token=signed(claims(**said)))
     for wrong in (
         {},
         right | {"iss": "https://other.example"},
@@ -580,7 +580,7 @@ async def _ended(program: Program) -> bool:
 @ONE_EACH
 async def test_a_page_of_another_origin_is_refused_and_one_of_our_own_host_is_not(player: Players) -> None:
     own = player.system.gateway.http
-    assert await player("ann", headers={"Origin": own})
+    await player("ann", headers={"Origin": own})
     for other in ("https://elsewhere.example", "null", f"{own}.example", "http://127.0.0.1:1"):
         assert await player.turned_away("ann", headers={"Origin": other}) == (1008, "origin_refused")
 
@@ -590,7 +590,7 @@ async def test_a_page_of_another_origin_is_refused_and_one_of_our_own_host_is_no
 async def test_the_list_of_allowed_origins_is_a_setting(player: Players, particular: Program) -> None:
     good = signed(claims(iss="https://issuer.example", aud="table"))
     for origin in ("https://play.example", "http://localhost:5173"):
-        assert await player("ann", at=particular, token=good, headers={"Origin": origin})
+        await player("ann", at=particular, token=good, headers={"Origin": origin})
     for other in ("https://play.example.org", "http://play.example", "https://notplay.example"):
         end = await player.turned_away("ann", at=particular, token=good, headers={"Origin": other})
         assert end == (1008, "origin_refused")
@@ -652,7 +652,7 @@ async def test_keys_may_be_exchanged_while_the_gateway_runs(
     everyone: Players, keyed: Program, jwks: Path
 ) -> None:
     good = signed(claims(), NEW, "ES256", kid="new")
-    jwks.write_text(json.dumps({"keys": [jwk("ES256", "new", NEW)]}))
+    await asyncio.to_thread(jwks.write_text, json.dumps({"keys": [jwk("ES256", "new", NEW)]}))
 
     async def let_in() -> bool:
         comer = everyone.new("ann", at=keyed, token=good)
@@ -674,4 +674,3 @@ async def test_no_secret_stands_in_any_log(table: System) -> None:
         assert SECRET not in log
         assert "eyJ" not in log, f"{program.name}: a token"
         assert "ticket=" not in log
-    assert isinstance(HttpPlayer, type)

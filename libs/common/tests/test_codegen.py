@@ -8,13 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 from msgspec import Struct
 
 from roundtable.common.codegen import __main__ as codegen
@@ -60,15 +61,13 @@ ROLL = activity.Activity(
     visibility="gm",
 )
 BLIND = activity.Activity("a3", "dice_roll", "ann", "Ann", {"expression": "1d20"}, AT, visibility="blind")
-OTHERS = tuple(
-    activity.Activity(f"b{kind}", kind, "ann", "Ann", data, AT)
-    for kind, data in (
-        ("user_joined", {}),
-        ("turn_changed", {"current": "Ann", "round": 2, "order": ["Ann", "Bob"]}),
-        ("map_updated", {"mapId": "cave", "change": "cleared", "cleared": 3}),
-        ("note_edited", {"noteId": "n", "title": "Plot"}),
-    )
+TOLD: tuple[tuple[activity.ActivityType, Any], ...] = (
+    ("user_joined", {}),
+    ("turn_changed", {"current": "Ann", "round": 2, "order": ["Ann", "Bob"]}),
+    ("map_updated", {"mapId": "cave", "change": "cleared", "cleared": 3}),
+    ("note_edited", {"noteId": "n", "title": "Plot"}),
 )
+OTHERS = tuple(activity.Activity(f"b{kind}", kind, "ann", "Ann", data, AT) for kind, data in TOLD)
 WELCOME = session.Welcome(
     connection_id="c",
     user_id="ann",
@@ -160,13 +159,19 @@ BAD: list[tuple[str, Any]] = [
 ]
 
 
+@cache
+def validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{name}"})
+
+
 def valid(name: str, value: Any) -> bool:
     """By the definition of that name."""
-    return Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{name}"}).is_valid(value)
+    return validator(name).is_valid(value)
 
 
 def check(name: str, value: Any) -> None:
-    jsonschema.validate(value, {**SCHEMA, "$ref": f"#/$defs/{name}"}, Draft202012Validator)
+    fault = best_match(validator(name).iter_errors(value))
+    assert fault is None, f"{fault.json_path}: {fault.message}"
 
 
 def forms(message: ServerMessage) -> Iterator[Any]:

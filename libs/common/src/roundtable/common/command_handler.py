@@ -24,7 +24,7 @@ from .recent import key_of
 from .room import Room
 from .schema.envelope import to_json
 from .schema.errors import Refusal
-from .schema.log import CommandMessage, ReplyMessage, StoredEvent, StoredMessage
+from .schema.log import NOBODY, UNCHANGED, CommandMessage, ReplyMessage, StoredEvent, StoredMessage
 from .schema.methods import METHODS
 from .snapshots import Snapshot, Snapshots
 from .telemetry import ServiceMetrics, log
@@ -301,10 +301,11 @@ class CommandHandler(Generic[S, C, E]):
             first = len(round_.stored)
             try:
                 events = self._decide(room, waiting, now)
-                for event in events:
-                    stored = self._record(event, message, now)
-                    round_.stored.append(stored)
-                    round_.size += len(stored.data) + 100
+                recorded = [self._record(event, message, now) for event in events]
+                if not events and message is not None and _is_remembered(message):
+                    recorded = [_unchanged(message, now)]
+                round_.stored += recorded
+                round_.size += sum(len(stored.data) + 100 for stored in recorded)
             except Refusal as refusal:
                 round_.decided.append(_Decided(waiting, (), first, refusal))
             except Exception as error:
@@ -381,7 +382,7 @@ class CommandHandler(Generic[S, C, E]):
         self._metrics.repeats.inc()
         place = room.recent.find(key_of(message.user, message.method, message.id))
         if place is None:
-            # Its twin in this very batch was refused or had no effect: so it is a first one.
+            # Its twin in this very batch was refused: so it is a first one.
             self._queues[room.name].append(waiting)
             self._queued += 1
             return
@@ -478,6 +479,18 @@ class CommandHandler(Generic[S, C, E]):
 
 def _waiting(message: CommandMessage | None, commands: Sequence[Any] = ()) -> _Waiting:
     return _Waiting(message, commands, asyncio.get_running_loop().create_future(), time.monotonic())
+
+
+def _is_remembered(message: CommandMessage) -> bool:
+    """Whether it must stay without effect (RS6): a copy of it that comes late, when there is something to undo, is no new one."""
+    method = METHODS.get(message.method)
+    return bool(message.id) and method is not None and not method.internal
+
+
+def _unchanged(message: CommandMessage, now: int) -> StoredEvent:
+    return StoredEvent(
+        UNCHANGED, Raw(b"{}"), now, message.user, message.id, message.method, audience=NOBODY
+    )
 
 
 def _given_up(waiting: _Waiting) -> bool:

@@ -24,7 +24,7 @@ from .schema.methods import METHODS
 from .telemetry import CONTEXT, ServiceMetrics, log
 
 PART_BYTES: Final = 512 * 1024
-"""A longer answer goes in parts. `.` and the answer; or before each part `+`, before the last `=`, and four bytes that name it."""
+"""A longer answer goes in parts: `+` (before the last one `=`) and four bytes that name it; a short one is `.` and itself."""
 
 _decode = msgspec.json.Decoder(CommandMessage).decode
 _encode = msgspec.json.Encoder().encode
@@ -77,7 +77,7 @@ class CommandService:
             await self._moving
         for subscription in (*self._fixed, *self._partitions.values()):
             with contextlib.suppress(nats.errors.Error):
-                await subscription.drain()
+                await subscription.drain()  # type: ignore[no-untyped-call]
         await self._handler.stop()
         while self._taken or not self._answers.empty():
             await asyncio.sleep(0.01)
@@ -152,7 +152,7 @@ class CommandService:
                     subject = subjects.command_to_owner(self.service, partition, "*")
                     self._partitions[partition] = await self._client.subscribe(subject, cb=self._on_command)
                 for partition in self._partitions.keys() - self._wanted:
-                    await self._partitions.pop(partition).drain()
+                    await self._partitions.pop(partition).drain()  # type: ignore[no-untyped-call]
             except nats.errors.Error as error:
                 log.warning("repartition.failed", error=repr(error))
                 await asyncio.sleep(0.2)

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -88,7 +88,7 @@ def load(kind: type[T], environment: Mapping[str, str] | None = None) -> T:
         try:
             values[name] = msgspec.convert(_plain(text, hint), hint, strict=False)
         except msgspec.ValidationError as error:
-            faults.append(f"{variable(name)}={_shown(name, text)}: {error}")
+            faults.append(f"{variable(name)}={_shown(name, text)}: {_expected(hint) or error}")
     if faults:
         raise ConfigError("; ".join(faults))
     return kind(**values)
@@ -111,6 +111,12 @@ def _plain(text: str, hint: Any) -> Any:
     if kind is tuple or getattr(kind, "__origin__", None) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
+
+
+def _expected(hint: Any) -> str:
+    """The choices, where a setting has such: msgspec does not tell them."""
+    kind = getattr(hint, "__origin__", hint)
+    return f"Expected one of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
 
 
 def _shown(name: str, text: str) -> str:

@@ -42,9 +42,9 @@ async def provision(client: Client, settings: Settings) -> None:
         await _bucket(
             jetstream, KeyValueConfig(subjects.snapshot_bucket(service), replicas=settings.replicas)
         )
-        objects = ObjectStoreConfig(subjects.snapshot_objects(service), replicas=settings.replicas)
+        bucket = subjects.snapshot_objects(service)
         with contextlib.suppress(nats.js.errors.BadRequestError):
-            await jetstream.create_object_store(objects.bucket, config=objects)
+            await jetstream.create_object_store(bucket, ObjectStoreConfig(bucket, replicas=settings.replicas))
     await _bucket(
         jetstream, KeyValueConfig(subjects.SESSIONS_BUCKET, replicas=settings.replicas, limit_marker_ttl=60)
     )

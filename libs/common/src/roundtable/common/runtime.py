@@ -43,6 +43,12 @@ class NatsClient(Client):
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
 
+    async def _read_loop(self) -> None:
+        """Whatever else ends the reading: a connection from which nothing is read is none."""
+        await super()._read_loop()
+        if self.is_connected:
+            await self._process_op_err(nats.errors.StaleConnectionError())
+
 
 async def connect(
     settings: Settings, name: str, reconnected: Callable[[], None] = lambda: None, *, echo: bool = True
@@ -236,7 +242,8 @@ async def _run(service: str, settings: T, start: Start[T], echo: bool) -> int:
         log.error("start.failed", error=str(error))
         if client is not None:
             await client.close()
-        return 1
+        await _end_tasks()
+        return 2 if isinstance(error, ConfigError) else 1
     log.info("started", nats=client.connected_url.netloc if client.connected_url else "")
     await stopping.wait()
     log.info("stopping")
@@ -246,8 +253,21 @@ async def _run(service: str, settings: T, start: Start[T], echo: bool) -> int:
     finally:
         await process.stop_serving()
         await client.close()
+        await _end_tasks()
     log.info("stopped")
     return 0
+
+
+async def _end_tasks() -> None:
+    """Cancels what still runs until it has ended: `asyncio.wait_for` of Python 3.11, inside nats-py, may swallow one."""
+    for _ in range(20):
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if not tasks:
+            return
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=0.1)
+    log.warning("tasks.left", tasks=[task.get_name() for task in asyncio.all_tasks()])
 
 
 R = TypeVar("R")

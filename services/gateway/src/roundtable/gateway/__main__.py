@@ -29,10 +29,16 @@ async def start(process: Process[GatewaySettings]) -> Stop:
     authenticator = Authenticator(
         settings.jwt_secret, keys, settings.jwt_issuer, settings.jwt_audience, development=development
     )
-    sessions = SessionStore(process.client, lambda session: gateway.end_session(session))  # noqa: PLW0108 - it is made below
+    sessions = SessionStore(
+        process.client,
+        lambda session: gateway.end_session(session),  # noqa: PLW0108 - it is made below
+        refresh_days=settings.refresh_days,
+    )
     identity = Identity(authenticator, keys, sessions, guests=settings.dev_auth)
     gateway = Gateway(process, identity)
+    gateway.metrics.age("revocations", lambda: sessions.revocations.age)
     if keys is not None:
+        gateway.metrics.age("keys", lambda: keys.age)
         await keys.start()
     await gateway.start()
     # In development whoever tests gets as many tokens as they like.

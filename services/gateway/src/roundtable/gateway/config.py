@@ -74,6 +74,9 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     audit_seconds: Annotated[
         float, Meta(gt=0, description="Interval at which a quiet room is compared with the logs (RS4)")
     ] = 15.0
+    refresh_days: Annotated[
+        float, Meta(gt=0, le=366, description="Days that a refresh token lives after its last use (AU4)")
+    ] = 30.0
     auth_requests_per_minute: Annotated[
         int, Meta(ge=0, description="`/auth/*` requests a minute from one address; 0: no limit")
     ] = 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -46,6 +47,14 @@ class GatewayMetrics:
             "recoveries", "Connections that brought a cursor, by outcome", "outcome"
         )
         self.limited: Final = counter("refusals", "Errors that clients were told, by reason", "reason")
+
+        self._ages = gauge(
+            "age_seconds", "Since something that is read from elsewhere was last known to be right", "what"
+        )
+
+    def age(self, what: str, seconds: Callable[[], float]) -> None:
+        """`what`: keys, revocations."""
+        self._ages.labels(what).set_function(seconds)
 
     def told(self, members: int, written: int, seconds: float) -> None:
         self.deliveries.inc(members)

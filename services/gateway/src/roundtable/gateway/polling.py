@@ -104,6 +104,13 @@ class Poller:
         self._warned = expires
         return [token_expiring(expires)]
 
+    def token_s(self, at: int) -> float:
+        """Seconds until the token's end is to be told, or is there."""
+        expires = self.claims.expires_at
+        if expires is None:
+            return float("inf")
+        return max(0.0, expires - (0 if self._warned == expires else notice_ms(self.claims)) - at) / 1000
+
     async def wait(self, room: Room, timeout: float) -> None:
         """Until something is stored in the room, is shown in it, or the time is over."""
         self._woken.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Final
 
 import nats.errors
@@ -28,6 +29,7 @@ class PresenceLink:
         self._commands = commands
         self._hub = hub
         self._lease = lease
+        self._numbers = itertools.count(1)
         self._closing: set[asyncio.Task[None]] = set()
         self._touching: asyncio.Task[None] | None = None
 
@@ -46,17 +48,25 @@ class PresenceLink:
     ) -> Position:
         """The connection is there; returns the place in the presence log from which everybody knows it. Raises `Refusal`."""
         params = presence.Open(connection, self._lease.id, transport)
-        command = CommandMessage("presence.open", to_json(params), user, username, "player", "", connection)
+        command = CommandMessage(
+            "presence.open", to_json(params), user, username, "player", self._new_id(), connection
+        )
         _, position = await self._commands.call("presence", room, command)
         return position
 
     def close(self, room: str, user: str, username: str, connection: str) -> None:
         """The connection is gone. Tells it until it was heard: a lost word would leave a ghost."""
         params = presence.Close(connection, self._lease.id)
-        command = CommandMessage("presence.close", to_json(params), user, username, "player", "", connection)
+        command = CommandMessage(
+            "presence.close", to_json(params), user, username, "player", self._new_id(), connection
+        )
         task = asyncio.create_task(self._tell(room, command), name="presence.close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    def _new_id(self) -> str:
+        """So that a copy that comes late, from a replica that stood still, opens nothing that was closed meanwhile."""
+        return f"{self._lease.id}.{next(self._numbers)}"
 
     async def _tell(self, room: str, command: CommandMessage) -> None:
         while True:

@@ -26,6 +26,9 @@ class Audience(Struct, frozen=True, omit_defaults=True):
 
 NOBODY: Final = Audience()
 
+UNCHANGED: Final = "session.cursor"
+"""The method of an event that says only that a command was done, and changed nothing; for nobody's eyes."""
+
 
 class StoredEvent(Struct, frozen=True, omit_defaults=True):
     """One event in a log, in JSON; `data` is byte for byte what clients are told."""

@@ -49,6 +49,8 @@ class _Found(NamedTuple):
 def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
     async def poll(request: Request) -> Response:
         admitted = await enter(gateway, request)
+        if admitted.claims.expires_at is not None and admitted.claims.expires_at <= gateway.now_ms():
+            raise Refusal("token_expired")  # the leeway lets somebody in, but keeps nobody here (AU3)
         named, timeout = connection_id(request), _timeout(request)
         CONTEXT.set({"connection": named, "room": admitted.room})
         async with gateway.hub.live(admitted.room) as room:
@@ -93,7 +95,8 @@ async def _events(
     elif not known:
         opening = [poller.welcome(room, place, recovered=True)]
     expiring = poller.expiring(gateway.now_ms())
-    deadline = gateway.now() + min(timeout, gateway.settings.heartbeat_seconds)
+    patience = min(timeout, gateway.settings.heartbeat_seconds, poller.token_s(gateway.now_ms()))
+    deadline = gateway.now() + patience
     earliest = gateway.now() + EPHEMERAL_PAUSE
     while True:
         entries = await room.after(place, EVENTS_AT_MOST)
