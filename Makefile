@@ -7,7 +7,7 @@ PACKAGES := libs/common services/gateway services/canvas services/presence servi
 LOCK := requirements/dev.txt
 CODE := libs services tests $(wildcard bench conftest.py)
 TESTS := $(wildcard libs/common/tests services/*/tests tests/spec tests/contract)
-E2E := $(wildcard tests/e2e)
+E2E := $(wildcard tests/e2e tests/chaos)
 COMMON := libs/common/src/roundtable/common
 FIND_PYTHON := for p in "$$PYTHON" python3 python3.14 python3.13 python3.12 python3.11; do \
 	  [ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; \
@@ -74,8 +74,8 @@ schema: $(SETUP) ## generated files: JSON Schema, TypeScript types, AsyncAPI, ta
 	$(PY) -m roundtable.common.codegen
 
 clients: $(SETUP) ## build the client libraries
-	@if [ -d clients ]; then echo "clients: no build is defined yet" >&2; exit 1; \
-	else echo "clients: nothing to build yet: there is no clients/ folder in this release"; fi
+	@if [ -e clients/typescript/package.json ]; then echo "clients: no build is defined yet" >&2; exit 1; \
+	else echo "clients: nothing to build yet: only their generated types are in this release"; fi
 
 lock: $(SETUP) ## new locks from requirements/*.in
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) runtime.in -o runtime.txt

@@ -44,6 +44,7 @@ SNAPSHOT_BYTES_PER_EVENT: Final = 1_000
 SAVE_EVERY: Final = 1.0
 """Seconds between two snapshots of a room at the least: what follows the last one is read faster than it was written."""
 SAVES_AT_ONCE: Final = 16
+KEEP_HOUSE_EVERY: Final = 1.0
 IDLE_SAVE: Final = 3.0
 IDLE_UNLOAD: Final = 300.0
 QUEUED_AT_MOST: Final = 20_000
@@ -464,7 +465,7 @@ class CommandHandler(Generic[S, C, E]):
     async def _keep_house(self) -> None:
         """Saves rooms that came to rest and forgets those that nobody has used for long."""
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(KEEP_HOUSE_EVERY)
             now = time.monotonic()
             for name, room in tuple(self._rooms.items()):
                 idle = now - room.used_at

@@ -44,6 +44,11 @@ class FaultyEventLog:
         self._slowest = slowest
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def unavailable(self) -> None:
+        """From now on it answers nothing."""
+        self._chances = {self._unavailable: 1.0}
+        self._of_reads = 1.0
+
     async def mend(self) -> None:
         """No faults any more; when it returns, nothing is stored late."""
         self._chances.clear()
