@@ -13,7 +13,7 @@ import nats
 from roundtable.common.cursor import Cursor, Position, Vector
 from roundtable.common.eventlog_jetstream import JetStreamEventLog
 from roundtable.common.room import decode_stored
-from roundtable.common.schema.log import SERVICES, Service, StoredEvent
+from roundtable.common.schema.log import SERVICES, UNCHANGED, Service, StoredEvent
 
 from .crew import Asked, Member, digest
 
@@ -166,7 +166,7 @@ def _acknowledged(room: str, history: History, asked: Sequence[Asked]) -> list[s
     for service in SERVICES:
         for stored in history[service]:
             event = stored.event
-            if event.command:
+            if event.command and event.method != UNCHANGED:
                 found[event.user, event.cause or event.method, event.command] = stored.position
     last: dict[tuple[str, str], Position] = {}
     for one in sorted(asked, key=lambda one: one.ended):

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from roundtable.common.testing.forms import TRANSPORTS, Players, signed, until
+from roundtable.common.testing.forms import TRANSPORTS, Players, http, signed, until
 from roundtable.common.testing.players import WAIT, HttpPlayer, Player, WebSocketPlayer, stroke, token
 from roundtable.common.testing.system import Program, System
 from roundtable.common.testing.wire import BINARY, CLOSE, PING, PONG, TEXT, Wire, frame
@@ -24,10 +24,6 @@ PAGE = 256 * 1024
 
 def bearer(user: str, room: str = "*", role: str = "player") -> dict[str, str]:
     return {"Authorization": f"Bearer {token(user, room, role)}"}
-
-
-def http(program: Program) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=program.http, timeout=2 * WAIT, trust_env=False)
 
 
 def is_event(message: dict[str, Any], method: str) -> bool:

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
-from roundtable.common.testing.forms import Players, refused
+from roundtable.common.testing.forms import Players, http, refused
 from roundtable.common.testing.players import WAIT, Player, stroke, token
 from roundtable.common.testing.system import System
 from roundtable.common.testing.wire import TEXT, Wire, frame
@@ -318,7 +317,7 @@ async def test_an_event_stream_has_the_method_the_cursor_and_one_line_of_json(
     ann = await everyone("ann")
     headers = {"Authorization": f"Bearer {token('bob')}"}
     async with (
-        httpx.AsyncClient(base_url=table.gateway.http, timeout=2 * WAIT, trust_env=False) as client,
+        http(table.gateway) as client,
         client.stream("GET", "/sse", params={"room": room}, headers=headers) as stream,
         asyncio.timeout(WAIT),
     ):
@@ -353,7 +352,7 @@ async def test_an_event_stream_has_the_method_the_cursor_and_one_line_of_json(
 @pytest.mark.parametrize("media", ["application/json", "application/msgpack"])
 async def test_a_poll_answers_with_the_same_events_and_a_cursor(table: System, room: str, media: str) -> None:
     headers = {"Authorization": f"Bearer {token('ann')}", "Accept": media}
-    async with httpx.AsyncClient(base_url=table.gateway.http, timeout=2 * WAIT, trust_env=False) as client:
+    async with http(table.gateway) as client:
         answer = await client.get("/poll", params={"room": room}, headers=headers)
     if answer.headers["content-type"].startswith("application/json"):
         told = answer.json()
@@ -401,7 +400,7 @@ async def test_a_normal_end_is_answered_with_the_same_code(table: System, room: 
 @pytest.mark.rule("EN7", "CO3")
 @pytest.mark.parametrize("path", ["/no/such/page", "/rpc/more"])
 async def test_over_http_an_unknown_address_is_an_error_object_too(table: System, path: str) -> None:
-    async with httpx.AsyncClient(base_url=table.gateway.http, timeout=2 * WAIT, trust_env=False) as client:
+    async with http(table.gateway) as client:
         answer = await client.get(path)
         wrong = await client.delete("/rpc")
     assert answer.status_code == 404

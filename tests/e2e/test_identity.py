@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from roundtable.common.testing.forms import TRANSPORTS, Players, refused, signed, until
+from roundtable.common.testing.forms import TRANSPORTS, Players, http, refused, signed, until
 from roundtable.common.testing.players import WAIT, Player, stroke, token
 from roundtable.common.testing.system import SECRET, Program, System
 from roundtable.common.testing.wire import Wire
@@ -28,10 +27,6 @@ ONE_EACH = pytest.mark.transports("websocket-json", "sse", "poll-json")
 def claims(**changes: Any) -> dict[str, Any]:
     said = {"sub": "ann", "name": "Ann", "exp": time.time() + 600, "room": "*", "role": "player"}
     return {key: value for key, value in (said | changes).items() if value is not None}
-
-
-def http(program: Program) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=program.http, timeout=2 * WAIT, trust_env=False)
 
 
 async def post(program: Program, path: str, body: Any = None, bearer: str = "") -> tuple[int, Any]:

@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
-import httpx
 import nats
 import pytest
 
-from roundtable.common.testing.forms import TRANSPORTS, Players, refused, until
+from roundtable.common.testing.forms import TRANSPORTS, Players, http, refused, until
 from roundtable.common.testing.players import WAIT, Player, Problem, stroke, token
 from roundtable.common.testing.proxy import NatsProxy
 from roundtable.common.testing.system import Program, System, system
@@ -40,7 +39,7 @@ async def say(who: Player, text: str) -> Any:
 
 async def poll(program: Program, user: str, room: str, cursor: str) -> list[dict[str, Any]]:
     """All that a cursor leads to at once: events of one poll that does not wait."""
-    async with httpx.AsyncClient(base_url=program.http, timeout=2 * WAIT, trust_env=False) as client:
+    async with http(program) as client:
         answer = await client.get(
             "/poll",
             params={"room": room, "cursor": cursor, "timeout": "0"},
@@ -257,7 +256,7 @@ async def test_a_crash_of_the_canvas_service_loses_neither_answers_nor_undo(
     await canvas.kill()
     canvas.start()
     await canvas.ready()
-    assert await ann.draw("one", ident="first", wait=2 * WAIT) == first
+    assert same(await ann.draw("one", ident="first", wait=2 * WAIT), first)
     assert (await ann.request("canvas.undo"))["undone"] == ["two"]
     assert (await ann.request("canvas.undo"))["undone"] == ["one"]
     assert (await ann.request("canvas.redo"))["redone"] == ["one"]
@@ -412,16 +411,21 @@ async def test_what_one_may_not_see_moves_the_cursor_and_tells_nothing(player: P
 # Repeating a request
 
 
+def same(answer: Any, first: Any) -> bool:
+    """But for the cursor, which tells where the room is by now."""
+    return {**answer, "cursor": ""} == {**first, "cursor": ""}
+
+
 @pytest.mark.rule("RS6")
 async def test_a_repeated_request_takes_effect_once_and_gets_the_first_answer(player: Players) -> None:
     ann = await player("ann")
     first = await ann.draw("s", ident="again")
-    assert await ann.draw("s", ident="again") == first
+    assert same(await ann.draw("s", ident="again"), first)
     elsewhere = await player("ann", at=1)
-    assert await elsewhere.draw("s", ident="again") == first
+    assert same(await elsewhere.draw("s", ident="again"), first)
     for transport in TRANSPORTS:
         other = await player("ann", transport=transport, at=1)
-        assert await other.draw("s", ident="again") == first
+        assert same(await other.draw("s", ident="again"), first)
     await ann.draw("end")
     await ann.event("canvas.draw", lambda data: data["operations"][0]["id"] == "end")
     assert ann.strokes() == ["s", "end"]
@@ -475,7 +479,7 @@ async def test_a_repeated_undo_undoes_once(player: Players) -> None:
     await ann.draw("one")
     await ann.draw("two")
     first = await ann.request("canvas.undo", ident="undo")
-    assert await ann.request("canvas.undo", ident="undo") == first
+    assert same(await ann.request("canvas.undo", ident="undo"), first)
     assert [each["id"] for each in (await ann.request("canvas.state"))["operations"]] == ["one"]
 
 
@@ -487,19 +491,26 @@ def thick(ident: str) -> dict[str, Any]:
     return stroke(ident, points=[{"x": 100_000.125 + n, "y": -200_000.375 - n} for n in range(1_500)])
 
 
-async def sent_away(program: Program) -> bool:
-    async with httpx.AsyncClient(base_url=program.http, timeout=WAIT, trust_env=False) as client:
+@pytest.fixture(scope="module")
+async def crowded(gateway: Any) -> Program:
+    program: Program = await gateway()
+    return program
+
+
+async def sent_away(program: Program) -> float:
+    """How many were, for reading too slowly."""
+    async with http(program) as client:
         text = (await client.get("/metrics")).text
     counts = re.findall(r'^\w+closed\w*\{[^}]*"slow_consumer"[^}]*\} ([0-9.e+]+)$', text, re.MULTILINE)
-    return any(float(count) > 0 for count in counts)
+    return sum(map(float, counts))
 
 
 @pytest.mark.rule("RS8", "EN7")
 @pytest.mark.parametrize("how", ["websocket", "sse"])
 async def test_who_does_not_read_is_sent_away_and_slows_nobody_else(
-    gateway: Any, everyone: Players, how: str
+    crowded: Program, everyone: Players, how: str
 ) -> None:
-    program: Program = await gateway()
+    program, before = crowded, await sent_away(crowded)
     watcher = await everyone("watcher", at=program)
     writers = [await everyone(f"w{number}", at=program) for number in range(2)]
     async with Wire(program, narrow=True) as slow:
@@ -512,7 +523,7 @@ async def test_who_does_not_read_is_sent_away_and_slows_nobody_else(
             await slow.through(b"event: activity.snapshot")
         drawn = 0
         async with asyncio.timeout(6 * WAIT):
-            while not await sent_away(program):
+            while await sent_away(program) == before:
                 assert drawn < 400, "was never sent away"
                 idents = [f"s{drawn + number}" for number in range(4)]
                 asked = [
@@ -525,7 +536,7 @@ async def test_who_does_not_read_is_sent_away_and_slows_nobody_else(
         if how == "websocket":
             assert await slow.closed() == (1013, "slow_consumer")
         else:
-            told = await slow.rest()
+            told = await slow.through(b"\r\n0\r\n\r\n")
             last = told.decode(errors="replace").rpartition("event: ")[2]
             assert last.startswith("error")
             assert '"slow_consumer"' in last
@@ -538,16 +549,16 @@ async def test_who_does_not_read_is_sent_away_and_slows_nobody_else(
 
 @pytest.mark.rule("RS8", "CV4")
 async def test_what_is_not_kept_is_left_out_for_a_slow_reader_before_they_are_sent_away(
-    gateway: Any, everyone: Players
+    crowded: Program, everyone: Players
 ) -> None:
-    program: Program = await gateway()
+    program, before = crowded, await sent_away(crowded)
     ann = await everyone("ann", at=program)
     watcher = await everyone("watcher", at=program)
     async with Wire(program, narrow=True) as slow:
         await slow.upgrade(everyone.room, "slow")
         await slow.message("event", method="activity.snapshot")
         ink = {"tool": "pen", "color": "#fff", "size": 1, "points": thick("")["points"]}
-        for number in range(150):
+        for number in range(100):
             await ann.tell("canvas.preview", {"id": f"p{number}", **ink})
             await ann.request("heartbeat")
         await ann.draw("kept")
@@ -558,6 +569,6 @@ async def test_what_is_not_kept_is_left_out_for_a_slow_reader_before_they_are_se
                 assert came.opcode != CLOSE, closing(came)
                 if came.opcode == TEXT and json.loads(came.payload)["method"] == "canvas.draw":
                     break
-        assert not await sent_away(program)
+        assert await sent_away(program) == before
         await slow.say({"type": "request", "id": "1", "method": "heartbeat"})
         await slow.message("response", id="1")

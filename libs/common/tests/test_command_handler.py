@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from roundtable.common import command_handler, subjects
 from roundtable.common.command_handler import BATCH, SNAPSHOT_EVENTS, CommandHandler, now_ms
-from roundtable.common.eventlog import EventLog, LogMessage, LogUnavailable
+from roundtable.common.eventlog import EventLog, LogMessage
 from roundtable.common.eventlog_jetstream import JetStreamEventLog
 from roundtable.common.eventlog_memory import MemoryEventLog
 from roundtable.common.recent import WINDOW_MS
@@ -69,21 +69,21 @@ class World:
 
 
 @asynccontextmanager
-async def memory(_: Callable[[], NatsServer]) -> AsyncIterator[World]:
+async def memory(_: NatsServer) -> AsyncIterator[World]:
     yield World(MemoryEventLog(), MemorySnapshots())
 
 
 @asynccontextmanager
-async def jetstream(server: Callable[[], NatsServer]) -> AsyncIterator[World]:
-    async with connected(server()) as client:
+async def jetstream(server: NatsServer) -> AsyncIterator[World]:
+    async with connected(server) as client:
         room = f"room-{time.monotonic_ns()}"
         yield World(JetStreamEventLog(client, "canvas"), JetStreamSnapshots(client, "canvas"), room)
 
 
 @pytest.fixture(params=[memory, jetstream])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+async def world(request: pytest.FixtureRequest, server: NatsServer) -> AsyncIterator[World]:
     with anyio.fail_after(30):
-        async with request.param(lambda: request.getfixturevalue("server")) as world:
+        async with request.param(server) as world:
             yield world
             await world.stop()
 
@@ -902,6 +902,6 @@ async def test_nothing_is_lost_or_doubled_whatever_the_log_does_and_whoever_dies
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_nothing_is_lost_or_doubled_on_a_real_server_either(server: NatsServer, seed: int) -> None:
     with anyio.fail_after(30):
-        async with jetstream(lambda: server) as world:
+        async with jetstream(server) as world:
             await simulate(world, seed, clients=6, commands=25)
             await world.stop()

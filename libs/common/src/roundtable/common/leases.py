@@ -29,6 +29,7 @@ from nats.js.api import DiscardPolicy, RePublish, StorageType, StreamConfig
 from nats.js.client import JetStreamContext
 
 from .subjects import GATEWAYS_BUCKET
+from .tasks import end
 from .telemetry import log
 
 T = TypeVar("T")
@@ -191,10 +192,7 @@ class GatewayLease:
 
     async def release(self) -> None:
         """Ends the lease at once, where NATS can be reached; else its time ends it."""
-        for task in (self._keeping, self._telling):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait((task,))
+        await end(self._keeping, self._telling)
         self._sure_until = 0.0
         if self._client.is_connected:
             ended = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{MARKER_TTL}s"}

@@ -70,7 +70,7 @@ class Commands:
         except TimeoutError:
             log.warning("relay.behind", room=room.name, log=method.service, position=str(position))
         if method.cursor:
-            cursor = room.cursor_at(room.vector.moved(method.service, position)).encode()
+            cursor = room.cursor_of(method.service, position).encode()
             return Raw(bytes(data)[:-1] + b',"cursor":"' + cursor + b'"}')
         if method.answer is PresenceData:
             return to_json(self.presence_now(room, _presence(data)))

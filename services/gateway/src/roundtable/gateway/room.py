@@ -120,6 +120,19 @@ class Room:
     def cursor_at(self, vector: Vector) -> str:
         return str(Cursor(self._epoch, vector))
 
+    def cursor_of(self, service: Service, position: Position) -> str:
+        """The cursor of the event that ends at that position of a log, for the answer to its command.
+
+        As the event had it, while it is remembered: so a repeated command gets its first answer (RS6). Else a cursor that
+        is not beyond it, from which nothing is lost.
+        """
+        for entry in reversed(self._ring):
+            if entry.service == service and entry.position <= position:
+                if entry.position == position and isinstance(entry.event.id, str):
+                    return entry.event.id
+                break
+        return self.cursor_at(self.vector._replace(**{service: position}))
+
     # -- what NATS delivers
 
     def stored(self, service: Service, seq: int, previous: int, payload: bytes) -> None:

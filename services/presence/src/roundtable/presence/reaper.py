@@ -33,6 +33,7 @@ from roundtable.common.eventlog import LogUnavailable
 from roundtable.common.leases import GatewayLeases
 from roundtable.common.room import Room
 from roundtable.common.sharding import partition_of
+from roundtable.common.tasks import end
 from roundtable.common.telemetry import log
 
 from .decider import Command, DropGateways, Fact, State
@@ -125,10 +126,7 @@ class Reaper:
         self._running = asyncio.create_task(self._run(), name="reaper")
 
     async def stop(self) -> None:
-        for task in (self._running, *self._viewing):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait((task,))
+        await end(self._running, *self._viewing)
         for subscription in self._subscriptions:
             with suppress(Exception):
                 await subscription.unsubscribe()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import httpx
 import jwt
 
 from .players import WAIT, Player, PollPlayer, Problem, SSEPlayer, WebSocketPlayer
@@ -97,6 +98,11 @@ async def refused(asked: Awaitable[Any]) -> Refused:
     except Problem as problem:
         return Refused(problem.code, problem.reason, problem.message, problem.retry_after)
     raise AssertionError(f"was granted: {granted}")
+
+
+def http(program: Program) -> httpx.AsyncClient:
+    """Requests to a program; without certificates, as reading them takes longer than all else."""
+    return httpx.AsyncClient(base_url=program.http, timeout=2 * WAIT, trust_env=False, verify=False)
 
 
 def signed(claims: Mapping[str, Any], key: Any = SECRET, algorithm: str = "HS256", **header: Any) -> str:
