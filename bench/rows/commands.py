@@ -21,7 +21,7 @@ from ..servers import Ours, ours
 SECONDS: Final = 2.5
 PROCESSES: Final = 2
 PROMISED: Final = 5_000
-CASES: Final = (("200 rooms", 200, 400), ("one hot room", 1, 64))
+CASES: Final = (("200 rooms", 200, 1_000), ("one hot room", 1, 64))
 """Name, rooms, commands under way at any time in all."""
 SYNCS: Final = (("always", True), ("default", False))
 

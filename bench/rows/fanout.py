@@ -74,7 +74,7 @@ def _notes(steps: dict[str, list[Step]]) -> list[str]:
         "Ours waits up to 8 ms to join writes: its p50 is that by choice.",
         (
             "A cursor that was replaced by a newer one of the same user before it was told counts as not delivered: ours"
-            " merges by design (PR4), most of all when the machine stutters."
+            " merges by design (PR4), most of all when the machine stutters. So does what comes half a second after the end."
         ),
     ]
     if "Socket.IO" in steps:

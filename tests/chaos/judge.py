@@ -64,10 +64,8 @@ def end_of(history: History) -> Vector:
     return Vector(*(history[each][-1].position if history[each] else Position(0) for each in SERVICES))
 
 
-async def all_told(
-    url: str, members: Collection[Member], within: float = 25.0
-) -> tuple[dict[str, History], list[str]]:
-    """The logs as they are now, and who has not been told all of them in time."""
+async def all_told(url: str, members: Collection[Member], within: float = 25.0) -> None:
+    """Returns when everybody has been told all that is in the logs now. Raises `AssertionError` when that takes too long."""
     logs = await read_logs(url, {member.room for member in members})
     ends = {room: end_of(history) for room, history in logs.items()}
 
@@ -81,7 +79,7 @@ async def all_told(
     deadline = asyncio.get_running_loop().time() + within
     while (late := waiting()) and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.05)
-    return logs, late
+    assert not late, f"not told all within {within:g} s: {late}"
 
 
 def judge(logs: dict[str, History], members: Sequence[Member]) -> list[str]:

@@ -23,7 +23,7 @@ from roundtable.common.testing.system import System, system
 
 from .blows import BLOWS, strike, troubles, victims
 from .crew import KINDS, Asked, Member
-from .judge import History, all_told, judge
+from .judge import History, all_told, judge, read_logs
 
 ROOMS: Final = ("attic", "barn", "cellar")
 WRITERS: Final = 6
@@ -119,7 +119,7 @@ async def _break(running: System, chance: random.Random, until: float, report: R
         await asyncio.wait(tuple(busy))
 
 
-async def soak(seconds: float, seed: int, *, told: bool = True) -> Report:
+async def soak(seconds: float, seed: int, *, until_empty: bool = True) -> Report:
     """Never raises for what the system does wrong: that stands in the report's `faults`."""
     report = Report(seed, seconds)
     chance = random.Random(seed)
@@ -144,14 +144,15 @@ async def soak(seconds: float, seed: int, *, told: bool = True) -> Report:
             for task in late:
                 task.cancel()
             calm = time.monotonic()
-            logs, behind = await all_told(running.nats.url, people)
+            try:
+                await all_told(running.nats.url, people)
+            except AssertionError as error:
+                report.faults.append(str(error))
             report.level_after = time.monotonic() - calm
-            report.faults += [f"not told all: {each}" for each in behind]
-            if behind:
-                logs = await _logs_now(running, people)
-        logs = await _logs_now(running, people)
+        logs = await read_logs(running.nats.url, ROOMS)
         report.faults += judge(logs, people)
-        await _empty(running, report)
+        if until_empty:
+            await _empty(running, report)
         _account(report, people, readers, logs, began)
         for program in running.programs:
             report.faults += [
@@ -159,8 +160,7 @@ async def soak(seconds: float, seed: int, *, told: bool = True) -> Report:
             ]
         if report.faults and (folder := os.environ.get("ROUNDTABLE_SOAK_KEEP")):
             _keep(running, report, folder)
-    if told:
-        print(report, flush=True)
+    print(report, flush=True)
     return report
 
 
@@ -196,11 +196,6 @@ def _people(running: System, chance: random.Random) -> list[Member]:
                 )
             )
     return people
-
-
-async def _logs_now(running: System, people: list[Member]) -> dict[str, History]:
-    logs, _ = await all_told(running.nats.url, people, within=0)
-    return logs
 
 
 async def _empty(running: System, report: Report) -> None:

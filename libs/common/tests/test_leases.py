@@ -26,11 +26,6 @@ from roundtable.common.testing.nats import NatsServer, nats_server
 pytestmark = pytest.mark.rule("PR2")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def _ignore(*_: Any) -> None:
     pass
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import anyio
-import pytest
 
 from roundtable.common.tasks import end
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 async def test_a_task_that_swallows_cancellations_ends_all_the_same() -> None:

@@ -18,6 +18,7 @@ from . import subjects
 from .schema.errors import Refusal
 from .schema.log import CommandMessage, ReplyMessage, Service
 from .sharding import partition_of
+from .telemetry import log
 
 FIRST_TRY: Final = 0.25
 """Seconds that the owner has; a killed replica is noticed by its silence."""
@@ -43,8 +44,7 @@ class CommandClient:
         self._number = 0
 
     async def start(self) -> None:
-        subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-        subscription._pending_msgs_limit = subscription._pending_bytes_limit = 1 << 30
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer, pending_bytes_limit=1 << 30)
 
     async def request(
         self, service: Service, room: str, command: CommandMessage, patience: float = PATIENCE
@@ -53,8 +53,13 @@ class CommandClient:
         payload = _encode(command)
         deadline = time.monotonic() + patience
         subject = subjects.command_to_owner(service, partition_of(room), room)
-        wait = FIRST_TRY
+        wait, tries = FIRST_TRY, 0
         while (left := deadline - time.monotonic()) > 0:
+            if not self._client.is_connected:
+                await asyncio.sleep(
+                    min(0.05, left)
+                )  # else nats-py would keep what we send, and send it all later
+                continue
             try:
                 return _decode(await self._ask(subject, payload, min(wait, left)))
             except NoReplica:
@@ -65,8 +70,10 @@ class CommandClient:
                     subject = subjects.command_to_owner(service, partition_of(room), room)
             except TimeoutError:
                 subject = subjects.command_to_all(service, room)
-                wait = min(wait * 2, 2.0)
-            except (nats.errors.Error, OSError):
+                tries += 1
+                wait = FIRST_TRY if tries < 2 else min(wait * 2, 2.0)
+            except (nats.errors.Error, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+                log.warning("answer.unusable", service=service, room=room, error=repr(error))
                 await asyncio.sleep(min(0.1, left))
         raise Refusal(
             "unavailable", f"The {service} service did not answer in time; repeat the request with its id"
@@ -106,7 +113,10 @@ class CommandClient:
             answer.set_result(message.data[1:])
             return
         # Several replicas may answer the same request, each in parts of its own.
-        parts = self._parts.setdefault(token, {}).setdefault(message.data[1:5], [])
-        parts.append(message.data[5:])
-        if mark == b"=":
-            answer.set_result(b"".join(parts))
+        name, last = message.data[1:5], mark == b"="
+        parts = self._parts.setdefault(token, {}).setdefault(name, [])
+        parts.append(message.data[9:] if last else message.data[5:])
+        if last:
+            whole = b"".join(self._parts[token].pop(name))
+            if len(whole) == int.from_bytes(message.data[5:9], "big"):  # else a part was lost: we ask again
+                answer.set_result(whole)

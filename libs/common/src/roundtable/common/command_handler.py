@@ -76,8 +76,8 @@ class _Waiting(NamedTuple):
 class _Decided(NamedTuple, Generic[E]):
     waiting: _Waiting
     events: Sequence[E]
-    first: int
-    """Number of its first event in the message."""
+    end: int
+    """Events in the message up to its own, those included."""
     refusal: Refusal | None = None
 
 
@@ -134,8 +134,8 @@ class CommandHandler(Generic[S, C, E]):
             alarm.cancel()
         if self._housekeeper is not None:
             self._housekeeper.cancel()
-        while self._writers:
-            await asyncio.wait(tuple(self._writers.values()))
+        while busy := [writer for writer in self._writers.values() if not writer.done()]:
+            await asyncio.wait(busy)
         limit = asyncio.Semaphore(SAVES_AT_ONCE)
 
         async def save(room: Room[S, C, E]) -> None:
@@ -299,7 +299,6 @@ class CommandHandler(Generic[S, C, E]):
                         round_.repeats.append(waiting)
                         continue
                     keys.add(key)
-            first = len(round_.stored)
             try:
                 events = self._decide(room, waiting, now)
                 recorded = [self._record(event, message, now) for event in events]
@@ -308,11 +307,11 @@ class CommandHandler(Generic[S, C, E]):
                 round_.stored += recorded
                 round_.size += sum(len(stored.data) + 100 for stored in recorded)
             except Refusal as refusal:
-                round_.decided.append(_Decided(waiting, (), first, refusal))
+                round_.decided.append(_Decided(waiting, (), 0, refusal))
             except Exception as error:
                 raise _Poison(waiting) from error
             else:
-                round_.decided.append(_Decided(waiting, events, first))
+                round_.decided.append(_Decided(waiting, events, len(round_.stored) if recorded else 0))
         return round_
 
     def _due(self, room: Room[S, C, E], now: int) -> tuple[Sequence[C], int | None]:
@@ -363,8 +362,7 @@ class CommandHandler(Generic[S, C, E]):
         elif message is None:
             _settle(waiting, ReplyMessage(str(Position(room.seq))))
         else:
-            last = one.first + len(one.events) - 1
-            position = Position.of(room.seq, last, events_in_all) if one.events else Position(room.seq)
+            position = Position.of(room.seq, one.end - 1, events_in_all) if one.end else Position(room.seq)
             _settle(waiting, self._answered(room, message, one.events, position))
 
     def _answered(
@@ -483,15 +481,13 @@ def _waiting(message: CommandMessage | None, commands: Sequence[Any] = ()) -> _W
 
 
 def _is_remembered(message: CommandMessage) -> bool:
-    """Whether it must stay without effect (RS6): a copy of it that comes late, when there is something to undo, is no new one."""
+    """Whether it must stay without effect (RS6): a copy that comes late, when there is something to undo, is no new one."""
     method = METHODS.get(message.method)
     return bool(message.id) and method is not None and not method.internal
 
 
 def _unchanged(message: CommandMessage, now: int) -> StoredEvent:
-    return StoredEvent(
-        UNCHANGED, Raw(b"{}"), now, message.user, message.id, message.method, audience=NOBODY
-    )
+    return StoredEvent(UNCHANGED, Raw(b"{}"), now, message.user, message.id, message.method, audience=NOBODY)
 
 
 def _given_up(waiting: _Waiting) -> bool:

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import secrets
 import sys
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import nats.errors
 import nats.js.errors
@@ -21,6 +22,7 @@ from nats.js.api import (
     RePublish,
     StorageType,
     StreamConfig,
+    StreamInfo,
 )
 from nats.js.client import JetStreamContext
 
@@ -31,73 +33,92 @@ from .schema.log import SERVICES, Service
 from .telemetry import log
 
 EPOCH: Final = "roundtable.epoch"
+ANSWER_TIMEOUT: Final = 5.0
 _NAME_IN_USE: Final = 10058
 
 
 async def provision(client: Client, settings: Settings) -> None:
     """Raises `nats.errors.Error` when the server refuses or does not answer."""
-    jetstream = client.jetstream(timeout=10)
+    jetstream = client.jetstream(timeout=ANSWER_TIMEOUT)
     for service in SERVICES:
-        await _stream(jetstream, service, settings)
-        await _bucket(
-            jetstream, KeyValueConfig(subjects.snapshot_bucket(service), replicas=settings.replicas)
-        )
-        bucket = subjects.snapshot_objects(service)
-        with contextlib.suppress(nats.js.errors.BadRequestError):
-            await jetstream.create_object_store(bucket, ObjectStoreConfig(bucket, replicas=settings.replicas))
-    await _bucket(
-        jetstream, KeyValueConfig(subjects.SESSIONS_BUCKET, replicas=settings.replicas, limit_marker_ttl=60)
-    )
+        await _log(jetstream, service, settings)
+        await _bucket(jetstream, KeyValueConfig(subjects.snapshot_bucket(service)), settings)
+        await _objects(jetstream, subjects.snapshot_objects(service), settings)
+    await _bucket(jetstream, KeyValueConfig(subjects.SESSIONS_BUCKET, limit_marker_ttl=60), settings)
     await provision_leases(jetstream, settings.replicas)
 
 
-async def _stream(jetstream: JetStreamContext, service: Service, settings: Settings) -> None:
-    config = StreamConfig(
-        name=subjects.stream(service),
-        subjects=[subjects.events(service, "*")],
-        storage=StorageType.FILE,
-        num_replicas=settings.replicas,
-        max_age=settings.retention_days * 86_400.0,
-        allow_direct=True,
-        deny_delete=True,
-        republish=RePublish(
-            src=subjects.events(service, "*"), dest=f"{subjects.OUT}.{service}.{{{{wildcard(1)}}}}"
-        ),
-        metadata={EPOCH: secrets.token_hex(8)},
-    )
-    try:
-        info = await jetstream.stream_info(subjects.stream(service))
-    except nats.js.errors.NotFoundError:
-        try:
-            await jetstream.add_stream(config)
-            log.info("stream.created", stream=config.name)
-        except nats.js.errors.BadRequestError as error:
-            if error.err_code != _NAME_IN_USE:  # else another instance was faster
-                raise
-        return
-    config.metadata = {**(info.config.metadata or {})}
-    config.metadata.setdefault(EPOCH, secrets.token_hex(8))
-    wanted = (config.num_replicas, config.max_age, config.metadata[EPOCH])
-    there = (info.config.num_replicas, info.config.max_age or 0.0, (info.config.metadata or {}).get(EPOCH))
-    if wanted != there:
-        await jetstream.update_stream(config)
-        log.info("stream.updated", stream=config.name)
+async def _log(jetstream: JetStreamContext, service: Service, settings: Settings) -> None:
+    name, ours = subjects.stream(service), subjects.events(service, "*")
+    mutable: dict[str, Any] = {
+        "num_replicas": settings.replicas,
+        "max_age": settings.retention_days * 86_400.0,
+        "allow_direct": True,
+        "republish": RePublish(src=ours, dest=f"{subjects.OUT}.{service}.{{{{wildcard(1)}}}}"),
+    }
+
+    async def create() -> None:
+        fixed = StreamConfig(name, subjects=[ours], storage=StorageType.FILE, deny_delete=True)
+        await jetstream.add_stream(fixed.evolve(**mutable, metadata={EPOCH: secrets.token_hex(8)}))
+
+    info = await _there(jetstream, name, create)
+    if info is not None:
+        metadata = {**(info.config.metadata or {}), EPOCH: _epoch(info)}
+        await _adapt(jetstream, info, metadata=metadata, **mutable)
 
 
-async def _bucket(jetstream: JetStreamContext, config: KeyValueConfig) -> None:
+async def _bucket(jetstream: JetStreamContext, config: KeyValueConfig, settings: Settings) -> None:
+    async def create() -> None:
+        await jetstream.create_key_value(config.evolve(replicas=settings.replicas))
+
+    info = await _there(jetstream, f"KV_{config.bucket}", create)
+    if info is not None:
+        await _adapt(jetstream, info, num_replicas=settings.replicas)
+
+
+async def _objects(jetstream: JetStreamContext, bucket: str, settings: Settings) -> None:
+    async def create() -> None:
+        await jetstream.create_object_store(bucket, ObjectStoreConfig(bucket, replicas=settings.replicas))
+
+    info = await _there(jetstream, f"OBJ_{bucket}", create)
+    if info is not None:
+        await _adapt(jetstream, info, num_replicas=settings.replicas)
+
+
+async def _there(
+    jetstream: JetStreamContext, name: str, create: Callable[[], Awaitable[None]]
+) -> StreamInfo | None:
+    """What the server has under that name; None if it had nothing, and now has what was wanted."""
     try:
-        await jetstream.key_value(config.bucket)
+        return await jetstream.stream_info(name)
     except nats.js.errors.NotFoundError:
-        with contextlib.suppress(nats.js.errors.BadRequestError):
-            await jetstream.create_key_value(config)
-            log.info("bucket.created", bucket=config.bucket)
+        pass
+    try:
+        await create()
+    except nats.js.errors.BadRequestError as error:
+        if error.err_code != _NAME_IN_USE:  # else another instance was faster
+            raise
+        return await jetstream.stream_info(name)
+    log.info("stream.created", stream=name)
+    return None
+
+
+async def _adapt(jetstream: JetStreamContext, info: StreamInfo, **wanted: Any) -> None:
+    """Changes what differs, and leaves all else as it is: an operator may have set it."""
+    if any((getattr(info.config, name) or 0) != (value or 0) for name, value in wanted.items()):
+        await jetstream.update_stream(info.config.evolve(**wanted))
+        log.info("stream.updated", stream=info.config.name)
+
+
+def _epoch(info: StreamInfo) -> str:
+    """For a stream that others have made, the moment of its making: all instances find the same."""
+    return (info.config.metadata or {}).get(EPOCH) or f"{info.created:%Y%m%d%H%M%S%f}"
 
 
 async def epochs(client: Client) -> tuple[str, ...]:
     """The three logs' epochs, in the order of `SERVICES`. Raises `nats.errors.Error` while one is missing."""
     jetstream = client.jetstream(timeout=2)
-    infos = [await jetstream.stream_info(subjects.stream(service)) for service in SERVICES]
-    return tuple((info.config.metadata or {}).get(EPOCH, "") for info in infos)
+    return tuple([_epoch(await jetstream.stream_info(subjects.stream(service))) for service in SERVICES])
 
 
 async def _main() -> int:
@@ -112,7 +133,8 @@ async def _main() -> int:
     try:
         client = await connect(settings, "provision")
         await provision(client, settings)
-        await client.close()
+        with contextlib.suppress(OSError):
+            await client.close()
     except (nats.errors.Error, TimeoutError, OSError) as error:
         log.error("provision.failed", error=repr(error))
         return 1

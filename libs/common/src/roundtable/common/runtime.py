@@ -23,9 +23,13 @@ from starlette.types import ASGIApp
 
 from . import provision
 from .config import ConfigError, Settings, load
+from .tasks import end
 from .telemetry import ServiceMetrics, log
 
 T = TypeVar("T", bound=Settings)
+
+OWN_TRIES: Final = 3
+"""Failures after which a process believes that it may not create streams, and is content if they are there."""
 
 Check = Callable[[], Awaitable[str]]
 """A readiness check: the empty string, or what is wrong."""
@@ -50,12 +54,22 @@ class NatsClient(Client):
             await self._process_op_err(nats.errors.StaleConnectionError())
 
 
+def _nothing() -> None:
+    pass
+
+
 async def connect(
-    settings: Settings, name: str, reconnected: Callable[[], None] = lambda: None, *, echo: bool = True
+    settings: Settings,
+    name: str,
+    reconnected: Callable[[], None] = _nothing,
+    closed: Callable[[], None] = _nothing,
+    *,
+    echo: bool = True,
 ) -> Client:
     """A connection to NATS that comes back by itself for ever. Raises `TimeoutError` if there is none at start in time.
 
-    Without `echo` it does not hear what it says itself.
+    Only where the server says that it will not have us any more (a revoked user) nats-py gives up; `closed` is called then,
+    and at our own `close`. Without `echo` the connection does not hear what it says itself.
     nats-py tries for ever even without `allow_reconnect`, so the deadline is ours.
     """
 
@@ -68,6 +82,9 @@ async def connect(
     async def on_reconnect() -> None:
         log.info("nats.reconnected")
         reconnected()
+
+    async def on_closed() -> None:
+        closed()
 
     options: dict[str, Any] = {
         "servers": [url.strip() for url in settings.nats_url.split(",") if url.strip()],
@@ -83,6 +100,7 @@ async def connect(
         "error_cb": on_error,
         "disconnected_cb": on_disconnect,
         "reconnected_cb": on_reconnect,
+        "closed_cb": on_closed,
     }
     if settings.nats_user:
         options |= {"user": settings.nats_user, "password": settings.nats_password}
@@ -98,7 +116,13 @@ async def connect(
             await client.connect(**options)
             return client
     except TimeoutError:
-        raise TimeoutError(f"no NATS at {settings.nats_url} within {settings.start_timeout:g} s") from None
+        where = ", ".join(map(_public, options["servers"]))
+        raise TimeoutError(f"no NATS at {where} within {settings.start_timeout:g} s") from None
+
+
+def _public(url: str) -> str:
+    """The address without user and password."""
+    return url.rpartition("@")[2].rpartition("//")[2]
 
 
 class QuietServer(uvicorn.Server):
@@ -144,7 +168,7 @@ class Process(Generic[T]):
         )
 
     async def _readyz(self, _: Request) -> Response:
-        faults = {name: fault for name, check in self.checks.items() if (fault := await check())}
+        faults = {name: fault for name, check in self.checks.items() if (fault := await _fault(check))}
         if self.stopping.is_set():
             faults["process"] = "draining"
         body = {
@@ -191,6 +215,13 @@ class Process(Generic[T]):
                 await self._serving
 
 
+async def _fault(check: Check) -> str:
+    try:
+        return await check()
+    except Exception as error:  # noqa: BLE001 - a check that fails is no yes
+        return repr(error)
+
+
 async def _serve(server: QuietServer) -> None:
     with contextlib.suppress(SystemExit):  # uvicorn's way to say that the port is taken
         await server.serve()
@@ -199,10 +230,16 @@ async def _serve(server: QuietServer) -> None:
 async def _provisioned(process: Process[Any]) -> None:
     """Streams and buckets are there: by our own hand where we may, else by waiting for whoever may."""
     deadline = time.monotonic() + process.settings.start_timeout
+    failures = 0
     while True:
         try:
             if process.settings.provision:
-                await provision.provision(process.client, process.settings)
+                try:
+                    await provision.provision(process.client, process.settings)
+                except nats.errors.Error:
+                    failures += 1
+                    if failures < OWN_TRIES:
+                        raise  # the server may only be busy
             await provision.epochs(process.client)
             return
         except (TimeoutError, nats.errors.Error) as error:
@@ -228,34 +265,46 @@ async def _run(service: str, settings: T, start: Start[T], echo: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     hooks: list[Callable[[], None]] = []
-    client: Client | None = None
-    try:
-        client = await _unless(stopping, connect(settings, service, lambda: _call(hooks), echo=echo))
-        if client is None:
-            return 0
+    process: Process[T] | None = None
+    lost = False
+
+    def on_closed() -> None:
+        nonlocal lost
+        if not stopping.is_set():
+            lost = True
+            log.error("nats.closed")
+            stopping.set()
+
+    async def begin() -> Callable[[], Awaitable[None]]:
+        nonlocal hooks, process
+        client = await connect(settings, service, lambda: _call(hooks), on_closed, echo=echo)
         process = Process(service, settings, client)
-        process.reconnected.append(process.metrics.nats_reconnects.inc)
+        hooks = process.reconnected
+        hooks.append(process.metrics.nats_reconnects.inc)
         await _provisioned(process)
-        stop = await start(process)
-        hooks.extend(process.reconnected)
-    except (TimeoutError, OSError, nats.errors.Error, ConfigError) as error:
-        log.error("start.failed", error=str(error))
-        if client is not None:
-            await client.close()
-        await _end_tasks()
-        return 2 if isinstance(error, ConfigError) else 1
-    log.info("started", nats=client.connected_url.netloc if client.connected_url else "")
-    await stopping.wait()
-    log.info("stopping")
-    process.stopping.set()
+        return await start(process)
+
     try:
-        await stop()
+        stop = await _unless(stopping, begin())
+        if stop is not None and process is not None:
+            url = process.client.connected_url
+            log.info("started", nats=_public(url.netloc) if url else "")
+            await stopping.wait()
+            log.info("stopping")
+            process.stopping.set()
+            await stop()
+    except (TimeoutError, OSError, nats.errors.Error, ConfigError) as error:
+        log.error("start.failed" if not stopping.is_set() else "stop.failed", error=str(error) or repr(error))
+        return 2 if isinstance(error, ConfigError) else 1
     finally:
-        await process.stop_serving()
-        await client.close()
+        stopping.set()
+        if process is not None:
+            await process.stop_serving()
+            with contextlib.suppress(OSError):
+                await process.client.close()
         await _end_tasks()
     log.info("stopped")
-    return 0
+    return 1 if lost else 0
 
 
 async def _end_tasks() -> None:
@@ -278,10 +327,10 @@ async def _unless(stopping: asyncio.Event, work: Awaitable[R]) -> R | None:
     task = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stopping.wait())
     await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
     if task.done():
+        await end(stopped)
         return task.result()
-    task.cancel()
+    await end(task, stopped)
     return None
 
 

@@ -22,6 +22,10 @@ def command_to_all(service: Service, room: str) -> str:
     return f"rt.cmd.{service}.all.{room}"
 
 
+def is_to_all(subject: str) -> bool:
+    return subject.split(".", 4)[3] == "all"
+
+
 def events(service: Service, room: str) -> str:
     """Where that service alone appends; the stream's own subject. Nobody but the stream listens to it."""
     return f"{EVENTS}.{service}.{room}"

@@ -22,7 +22,7 @@ def application(gateway: Gateway, routes: Sequence[BaseRoute]) -> Starlette:
     # Pages of other hosts on the allow list may use fetch; those of our own need no leave.
     sharing = Middleware(
         CORSMiddleware,
-        allow_origins=gateway.settings.allowed_origins,
+        allow_origins=[each.lower().rstrip("/") for each in gateway.settings.allowed_origins],
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Accept"],
         expose_headers=["Retry-After"],

@@ -111,19 +111,21 @@ class Connection:
                 snapshot = await snapshots.take(room, gateway.commands, viewer)
                 place = snapshot.vector
                 self.send(self._welcome(room, place, recovered=False))
+                self._schedule_check()
                 for event in snapshot.events:
                     self.send(event)
-                    await self._outlet.drained()
+                    await self._drained()
             else:
                 self.send(self._welcome(room, place, recovered=True))
+                self._schedule_check()
             await self._follow(room, place)
-        self._schedule_check()
 
     async def _follow(self, room: Room, place: Vector) -> None:
         """Tells what came after that place until it is level with the room, and then becomes a member in the same step."""
         for service in SERVICES:
             await room.reach(service, place.at(service))
         while not self.ended:
+            end = room.vector
             entries = await room.after(place)
             for entry in entries:
                 place = place.moved(entry.service, entry.position)
@@ -133,8 +135,13 @@ class Connection:
                 room.members[self] = None
                 return
             if not entries:
-                place = room.level(place)
-            await self._outlet.drained()
+                place = room.level(place, end)
+            await self._drained()
+
+    async def _drained(self) -> None:
+        """Who takes what is written lives, though its pongs are not heard before it is level."""
+        await self._outlet.drained()
+        self._heard = time.monotonic()
 
     def _welcome(self, room: Room, place: Vector, recovered: bool) -> ServerEvent:
         session = self.session

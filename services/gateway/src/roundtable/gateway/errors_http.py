@@ -27,6 +27,8 @@ T = TypeVar("T", bound=Struct)
 
 BODY_LIMIT: Final = 65_536
 BODY_SECONDS: Final = 10.0
+DISCARDED: Final = 1_048_576
+"""Bytes of a body over the limit that are read all the same."""
 _REASONS: Final = {404: "unknown_method", 405: "unknown_method", 413: "too_big", 415: "unsupported_data"}
 
 
@@ -45,24 +47,32 @@ def http_error(refusal: Refusal, status: int = 0, headers: Mapping[str, str] | N
         wrong = ' error="invalid_token"' if refusal.reason != "auth_required" else ""
         extra["WWW-Authenticate"] = f"Bearer{wrong}"
     if status == 413:
-        extra["Connection"] = "close"  # the rest of the body is not read
+        extra["Connection"] = "close"  # the rest of the body may not have been read
     body = encode(ErrorMessage(refusal.body, int(time.time() * 1_000)), "json")
     return Response(body, status, extra, "application/json")
 
 
 async def read_body(request: Request, limit: int = BODY_LIMIT, within: float = BODY_SECONDS) -> bytes:
-    """The body. Raises `Refusal`: `too_big` as soon as that is known, `invalid_data` if it stops or takes too long."""
-    body = bytearray()
+    """The body. Raises `Refusal`: `too_big`, or `invalid_data` if it stops or takes too long.
+
+    A little of what is too much is read and thrown away: whoever is cut off while they send never sees why.
+    """
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(within):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise Refusal("too_big", f"The body is larger than {limit} bytes")
+                size += len(chunk)
+                if size > limit + DISCARDED:
+                    break
+                if size <= limit:
+                    body += chunk
     except TimeoutError:
-        raise Refusal("invalid_data", f"The body did not come within {within:g} s") from None
+        if size <= limit:
+            raise Refusal("invalid_data", f"The body did not come within {within:g} s") from None
     except ClientDisconnect:
         raise Refusal("invalid_data", "The body was cut short") from None
+    if size > limit:
+        raise Refusal("too_big", f"The body is larger than {limit} bytes")
     return bytes(body)
 
 

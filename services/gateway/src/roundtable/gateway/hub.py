@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import nats.errors
 from nats.aio.subscription import Subscription
 
 from roundtable.common.eventlog import LogUnavailable
-from roundtable.common.schema.basics import Point
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.log import SERVICES
 from roundtable.common.telemetry import log
@@ -42,7 +41,7 @@ class Hub:
         self._users: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._buckets: dict[str, TokenBucket] = {}
-        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._subscriptions: dict[Room, list[Subscription]] = {}
         self._seen: dict[tuple[str, str], int] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._check: Callable[[float], None] = lambda _: None
@@ -86,47 +85,57 @@ class Hub:
     async def _open(self, room: Room) -> None:
         """Subscription first, then where the logs are: nothing is between them."""
         try:
-            self._subscriptions[room.name] = await self._relay.listen(room)
-            last, (room.company, cursors) = await asyncio.gather(
+            self._subscriptions[room] = await self._relay.listen(room)
+            last, _ = await asyncio.gather(
                 asyncio.gather(*(self._relay.logs[service].last(room.name) for service in SERVICES)),
-                self._relay.ask_cursors(room.name),
+                room.look_around(),
             )
-            room.cursors |= {moved.user: Point(moved.x, moved.y) for moved in cursors}
+            if self.rooms.get(room.name) is not room:
+                raise LogUnavailable("the logs were exchanged meanwhile")
             room.begin(last)
         except BaseException:
             await self._close(room)
             raise
 
     async def _close(self, room: Room) -> None:
-        self.rooms.pop(room.name, None)
+        if self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
         self._metrics.rooms.set(len(self.rooms))
-        await self._relay.forget(self._subscriptions.pop(room.name, []))
+        await self._relay.forget(self._subscriptions.pop(room, []))
 
     async def _keep_house(self) -> None:
         rounds = 0
         while True:
             await asyncio.sleep(CHECK_EVERY)
-            now = time.monotonic()
-            for connection in tuple(self.connections.values()):
-                if now >= connection.next_check:
-                    connection.check(now)
-            self._check(now)
             rounds += 1
-            if rounds % 4:
-                continue
-            for room in tuple(self.rooms.values()):
-                if not (room.members or room.pollers or room.holders) and now > room.used_until:
-                    await self._close(room)
-            for user, bucket in tuple(self._buckets.items()):
-                if not self._users[user] and bucket.full(now):
-                    del self._buckets[user]
+            try:
+                await self._keep_round(time.monotonic(), rounds % 4 == 0)
+            except Exception as error:  # noqa: BLE001 - without this task no token ends and nobody is missed
+                log.exception("house.failed", error=repr(error))
+
+    async def _keep_round(self, now: float, whole: bool) -> None:
+        for connection in tuple(self.connections.values()):
+            if now >= connection.next_check:
+                connection.check(now)
+        self._check(now)
+        if not whole:
+            return
+        for room in tuple(self.rooms.values()):
+            if not (room.members or room.pollers or room.holders) and now > room.used_until:
+                await self._close(room)
+        for user, bucket in tuple(self._buckets.items()):
+            if not self._users[user] and bucket.full(now):
+                del self._buckets[user]
 
     # -- what no event has betrayed
 
     async def _audit(self) -> None:
         while True:
             await asyncio.sleep(self._settings.audit_seconds)
-            await self.audit()
+            try:
+                await self.audit()
+            except Exception as error:  # noqa: BLE001 - NATS may be away; the next one finds what this one did not
+                log.warning("audit.failed", error=repr(error))
 
     async def audit(self) -> None:
         """Compares every live room with the logs: after a reconnect of NATS, and now and then."""
@@ -157,6 +166,8 @@ class Hub:
             for connection in tuple(self.connections.values()):
                 connection.end(Refusal("unavailable", "The logs are others than before"))
             for room in tuple(self.rooms.values()):
+                for poller in room.pollers:
+                    poller.end()
                 await self._close(room)
             return
         await self.audit()
@@ -172,17 +183,28 @@ class Hub:
                 f"A user may have {settings.max_connections_per_user} connections here",
                 retry_after=5,
             )
-        if (
-            address
-            and settings.max_connections_per_address
-            and self._addresses[address] >= settings.max_connections_per_address
-        ):
-            text = f"One address may have {settings.max_connections_per_address} connections here"
-            raise Refusal("rate_limited", text, retry_after=5)
+        self._check_address(address)
         if settings.max_connections and len(self.connections) >= settings.max_connections:
             raise Refusal("overloaded", "This gateway is full")
         self._users[user] += 1
         self._addresses[address] += 1
+
+    def _check_address(self, address: str) -> None:
+        most = self._settings.max_connections_per_address
+        if address and most and self._addresses[address] >= most:
+            raise Refusal("rate_limited", f"One address may have {most} connections here", retry_after=5)
+
+    @contextlib.contextmanager
+    def stranger(self, address: str) -> Iterator[None]:
+        """One who has not said yet who they are counts for their address. Raises as `admit`."""
+        self._check_address(address)
+        self._addresses[address] += 1
+        try:
+            yield
+        finally:
+            self._addresses[address] -= 1
+            if self._addresses[address] <= 0:
+                del self._addresses[address]
 
     def dismiss(self, user: str, address: str) -> None:
         for counter, key in ((self._users, user), (self._addresses, address)):

@@ -17,7 +17,9 @@ from roundtable.common.cursor import Vector
 from roundtable.common.schema.basics import Role
 from roundtable.common.schema.envelope import ServerEvent
 from roundtable.common.schema.errors import Refusal
+from roundtable.common.schema.presence import ConnectionOpened
 from roundtable.common.schema.session import Claims
+from roundtable.common.telemetry import log
 
 from . import snapshots
 from .outbox import Batch
@@ -48,6 +50,7 @@ class Poller:
         self.polls = 0
         self.expires = float("inf")
         self.ended = False
+        self.refusal: Refusal | None = None
         self._gateway = gateway
         self._warned = 0
         self._cursors: dict[str, bytes] = {}
@@ -111,19 +114,29 @@ class Poller:
             return float("inf")
         return max(0.0, expires - (0 if self._warned == expires else notice_ms(self.claims)) - at) / 1000
 
-    async def wait(self, room: Room, timeout: float) -> None:
-        """Until something is stored in the room, is shown in it, or the time is over."""
+    async def wait(self, room: Room, gone: asyncio.Task[None], timeout: float) -> None:
+        """Until something is stored in the room, is shown in it, whoever polls has gone, or the time is over."""
         self._woken.clear()
         changed = asyncio.ensure_future(room.change(max(0.0, timeout)))
         woken = asyncio.ensure_future(self._woken.wait())
         try:
-            await asyncio.wait((changed, woken), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((changed, woken, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
             woken.cancel()
 
-    def end(self) -> None:
-        """Its polls answer at once with what there is; the client comes back, here or elsewhere."""
+    def opened_at(self, opened: ConnectionOpened) -> None:
+        """It may be another gateway that serves the connection's polls now (CO4): then ours is over.
+
+        If the client comes back here, it is opened anew: else the other one, ten seconds later, would end it for all.
+        """
+        ours = self._gateway.lease.id
+        if (opened.connection_id, opened.user_id) == (self.id, self.user) and opened.gateway != ours:
+            self.end()
+
+    def end(self, refusal: Refusal | None = None) -> None:
+        """Its polls answer at once, with the refusal or what there is; the client comes back, here or elsewhere."""
+        self.refusal = self.refusal or refusal
         self.ended = True
         self._woken.set()
 
@@ -133,6 +146,7 @@ class Polling:
         self._gateway = gateway
         self._pollers: dict[str, Poller] = {}
         self._waiting = 0
+        self._draining = False
 
     async def begin(self, room: Room, named: str, admitted: Admitted) -> Poller:
         """The connection of a poll, for as long as the poll lasts; `end` must follow. Raises `Refusal`."""
@@ -140,11 +154,14 @@ class Polling:
         if self._waiting >= gateway.settings.max_polls:
             raise Refusal("overloaded", "Too many polls wait at this gateway", retry_after=1)
         poller = self._pollers.get(named)
-        if poller is not None and (poller.user != claims.user_id or poller.room.name != room.name):
-            raise Refusal("forbidden", "That connection is somebody else's, or in another room")
+        if poller is not None:
+            _check_owner(poller, room, claims)
         self._waiting += 1
         try:
-            if poller is None or poller.ended:
+            if poller is not None and poller.ended:
+                self._close(poller)
+                poller = None
+            if poller is None:
                 poller = await self._open(room, named or gateway.new_connection_id(), admitted)
         except BaseException:
             self._waiting -= 1
@@ -162,15 +179,26 @@ class Polling:
                 room.name, claims.user_id, claims.username, connection, "poll"
             )
             await room.reach("presence", position)
+            gateway.identity.sessions.check(claims)  # it may have been revoked meanwhile
+            there = self._pollers.get(connection)
+            if there is not None:
+                _check_owner(there, room, claims)
         except BaseException:
             gateway.hub.dismiss(claims.user_id, admitted.address)
-            gateway.presence.close(room.name, claims.user_id, claims.username, connection)
+            there = self._pollers.get(connection)
+            if there is None or there.user != claims.user_id:
+                gateway.presence.close(room.name, claims.user_id, claims.username, connection)
             raise
+        if there is not None:  # two first polls at once
+            gateway.hub.dismiss(claims.user_id, admitted.address)
+            return there
         poller = Poller(gateway, connection, room, claims, admitted.role, admitted.address)
         self._pollers[connection] = poller
         room.pollers[poller] = None
         gateway.metrics.connections.labels("poll").inc()
         gateway.metrics.opened.labels("poll").inc()
+        if self._draining:
+            poller.end()
         return poller
 
     def end(self, poller: Poller) -> None:
@@ -193,9 +221,10 @@ class Polling:
     def end_session(self, session: str) -> None:
         for poller in self._pollers.values():
             if poller.claims.session == session:
-                poller.end()
+                poller.end(Refusal("revoked", "This session was ended"))
 
     def drain(self) -> None:
+        self._draining = True
         for poller in self._pollers.values():
             poller.end()
 
@@ -206,9 +235,12 @@ class Polling:
     async def reopen_presence(self) -> None:
         for poller in tuple(self._pollers.values()):
             claims = poller.claims
-            await self._gateway.presence.open(
-                poller.room.name, poller.user, claims.username, poller.id, "poll"
-            )
+            try:
+                await self._gateway.presence.open(
+                    poller.room.name, poller.user, claims.username, poller.id, "poll"
+                )
+            except Refusal as refusal:
+                log.warning("presence.reopen", reason=refusal.reason)
 
     def _close(self, poller: Poller) -> None:
         gateway = self._gateway
@@ -218,3 +250,8 @@ class Polling:
         gateway.metrics.connections.labels("poll").dec()
         gateway.metrics.closed.labels("peer").inc()
         gateway.presence.close(poller.room.name, poller.user, poller.claims.username, poller.id)
+
+
+def _check_owner(poller: Poller, room: Room, claims: Claims) -> None:
+    if poller.user != claims.user_id or poller.room.name != room.name:
+        raise Refusal("forbidden", "That connection is somebody else's, or in another room")

@@ -6,8 +6,7 @@ import asyncio
 import itertools
 from typing import Final
 
-import nats.errors
-
+from roundtable.common.command_client import PATIENCE
 from roundtable.common.cursor import Position
 from roundtable.common.leases import GatewayLease
 from roundtable.common.schema import presence
@@ -30,7 +29,8 @@ class PresenceLink:
         self._hub = hub
         self._lease = lease
         self._numbers = itertools.count(1)
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], str] = {}
+        """The connection of each."""
         self._touching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -47,6 +47,12 @@ class PresenceLink:
         self, room: str, user: str, username: str, connection: str, transport: Transport
     ) -> Position:
         """The connection is there; returns the place in the presence log from which everybody knows it. Raises `Refusal`."""
+        # The end of an earlier connection of that id must not come after its new beginning.
+        earlier = [task for task, closing in self._closing.items() if closing == connection]
+        if earlier:
+            _, late = await asyncio.wait(earlier, timeout=PATIENCE)
+            if late:
+                raise Refusal("unavailable", "The presence service did not answer in time")
         params = presence.Open(connection, self._lease.id, transport)
         command = CommandMessage(
             "presence.open", to_json(params), user, username, "player", self._new_id(), connection
@@ -61,8 +67,8 @@ class PresenceLink:
             "presence.close", to_json(params), user, username, "player", self._new_id(), connection
         )
         task = asyncio.create_task(self._tell(room, command), name="presence.close")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing[task] = connection
+        task.add_done_callback(lambda done: self._closing.pop(done, None))
 
     def _new_id(self) -> str:
         """So that a copy that comes late, from a replica that stood still, opens nothing that was closed meanwhile."""
@@ -77,7 +83,7 @@ class PresenceLink:
                 if refusal.reason not in ("unavailable", "overloaded", "internal"):
                     log.error("presence.refused", room=room, method=command.method, reason=refusal.reason)
                     return
-            except (nats.errors.Error, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, the word must not be lost
                 log.warning("presence.unheard", room=room, error=repr(error))
             await asyncio.sleep(0.5)
 
@@ -96,5 +102,5 @@ class PresenceLink:
                 command = CommandMessage("presence.touch", to_json(presence.Touch(seen)), "", "", "player")
                 try:
                     await self._commands.call("presence", room, command)
-                except Refusal as refusal:
-                    log.warning("presence.touch", room=room, reason=refusal.reason)
+                except Exception as error:  # noqa: BLE001 - without this task all would be away soon
+                    log.warning("presence.touch", room=room, error=repr(error))

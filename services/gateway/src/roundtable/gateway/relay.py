@@ -37,6 +37,8 @@ class Listener(Protocol):
 
     company: bool
     """Another gateway has the room live too."""
+    asked: int
+    """Times that one said so."""
 
     def stored(self, service: Service, seq: int, previous: int, payload: bytes) -> None:
         """A stored message; `previous` is the sequence of the one before it in this room's log."""
@@ -95,6 +97,7 @@ class Relay:
         async def on_ephemera(message: Msg) -> None:
             if message.reply:
                 room.company = True
+                room.asked += 1
                 self._put(message.reply, Ephemera(room.known_cursors()))
                 return
             try:

@@ -25,7 +25,7 @@ from roundtable.common.room import decode_stored
 from roundtable.common.schema.basics import Point, Role
 from roundtable.common.schema.envelope import ServerEvent, to_json
 from roundtable.common.schema.log import SERVICES, Service, StoredEvent
-from roundtable.common.schema.presence import Cursors, CursorShown, PresenceData
+from roundtable.common.schema.presence import ConnectionOpened, Cursors, CursorShown, PresenceData
 from roundtable.common.telemetry import log
 
 from .codecs import Codec
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from .polling import Poller
 
 _presence: Final = msgspec.json.Decoder(PresenceData).decode
+_opened: Final = msgspec.json.Decoder(ConnectionOpened).decode
 CHUNK: Final = 256
+FILL_TIMEOUT: Final = 5.0
+"""Seconds that somebody who waits for a log's end has."""
 
 
 class Member(Protocol):
@@ -75,6 +78,8 @@ class Room:
         self.local_cursors: set[str] = set()
         self.company = True
         """Another gateway may have the room live, so it must hear of our cursors; asked now and then."""
+        self.asked = 0
+        """Times that another gateway asked us for cursors."""
         self.opened: asyncio.Task[None] | None = None
         self.used_until = 0.0
         """Monotonic time after which a room without members may be forgotten."""
@@ -164,6 +169,8 @@ class Room:
             self._outbox.store(entry)
             if entry.event.method == "presence.update":
                 self._note_presence(entry)
+            elif entry.event.method == "presence.open" and self.pollers:
+                self._note_opened(entry)
         self.vector = self.vector.moved(service, Position(seq))  # also past a message without events
         while self._ring and (
             len(self._ring) > self._settings.ring_events or self._ring_bytes > self._settings.ring_bytes
@@ -195,6 +202,14 @@ class Room:
             self.cursors.pop(data.user_id, None)
             self.local_cursors.discard(data.user_id)
             self._outbox.forget(data.user_id)
+
+    def _note_opened(self, entry: Entry) -> None:
+        try:
+            opened = _opened(entry.event.data)
+        except msgspec.MsgspecError:
+            return
+        for poller in self.pollers:
+            poller.opened_at(opened)
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, []
@@ -231,6 +246,10 @@ class Room:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
                 continue
+            except Exception as error:  # noqa: BLE001 - a filling that ended here would hold the room's events for ever
+                log.exception("relay.fill_failed", room=self.name, log=service, error=repr(error))
+                await asyncio.sleep(1.0)
+                continue
             for message in messages:
                 self._metrics.filled.inc()
                 self._tell(service, message.seq, message.payload)
@@ -246,12 +265,21 @@ class Room:
     async def audit(self) -> None:
         """Compares with the logs: finds what no later event has betrayed."""
         await asyncio.gather(*(asyncio.shield(self.fill(service)) for service in SERVICES))
-        self.company, cursors = await self._relay.ask_cursors(self.name)
+        await self.look_around()
+
+    async def look_around(self) -> None:
+        """Asks the other gateways for cursors. One that asks us meanwhile has just come, and may not have been asked."""
+        asked = self.asked
+        others, cursors = await self._relay.ask_cursors(self.name)
+        self.company = others or self.asked != asked
         for moved in cursors:
             self.cursors[moved.user] = Point(moved.x, moved.y)
 
     async def reach(self, service: Service, position: Position, wait: float = 0.25) -> None:
-        """Returns when the room has told everything up to that position of a log, which the log is known to hold."""
+        """Returns when the room has told everything up to that position of a log, which the log is known to hold.
+
+        Raises `TimeoutError` when the log does not answer.
+        """
         if self.vector.at(service) >= position:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -260,7 +288,8 @@ class Room:
             async with asyncio.timeout(wait):
                 await asyncio.shield(future)
         except TimeoutError:
-            await asyncio.shield(self.fill(service))
+            async with asyncio.timeout(FILL_TIMEOUT):
+                await asyncio.shield(self.fill(service))
         finally:
             future.cancel()
 
@@ -299,9 +328,10 @@ class Room:
             self._metrics.recoveries.labels(outcome).inc()
         return None
 
-    def level(self, place: Vector) -> Vector:
-        """A place from which there is nothing to tell, moved past messages without events."""
-        return Vector(*(max(mine, theirs) for mine, theirs in zip(place, self.vector, strict=True)))
+    @staticmethod
+    def level(place: Vector, end: Vector) -> Vector:
+        """A place from which there is nothing to tell until `end`, moved past messages without events."""
+        return Vector(*(max(mine, theirs) for mine, theirs in zip(place, end, strict=True)))
 
     async def recoverable(self, cursor: Cursor) -> bool:
         """Whether every event after the cursor can still be told (RS3). Raises `LogUnavailable`."""

@@ -120,6 +120,15 @@ def is_batch(data: bytes, fmt: Format) -> bool:
     return 0x90 <= first <= 0x9F or first in (0xDC, 0xDD)
 
 
+def rest_of_batch(data: bytes, fmt: Format, start: int) -> bytes:
+    """The messages of a valid batch from number `start` on, as a batch; empty: there are none."""
+    if not is_batch(data, fmt):
+        return b""
+    items = _decoder(tuple[Raw, ...], fmt)(data)[start:]
+    encode_items = _json_encode if fmt == "json" else _pack_encode
+    return encode_items(items) if items else b""
+
+
 def _decode_one(data: bytes, fmt: Format) -> ClientMessage | tuple[Refusal, str, str]:
     try:
         message: ClientMessage = _decoder(ClientMessage, fmt)(data)
@@ -142,6 +151,8 @@ def _fault(message: ClientMessage) -> str:
         return "`method` is missing"
     if message.type == "request" and not 1 <= len(message.id) <= 64:
         return "`id` must be a string of 1 to 64 characters"
+    if len(message.id) > 64:
+        return "`id` must be a string of at most 64 characters"
     if message.timestamp is not UNSET and not isfinite(message.timestamp):
         return "`timestamp` must be a finite number"
     return ""

@@ -132,16 +132,21 @@ class Player:
         ident = ident or f"{self.user}-{next(_numbers)}-{time.time_ns() % 10**9}"
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[ident] = future
-        await self.transmit(
-            {
-                "type": "request",
-                "id": ident,
-                "method": method,
-                "params": params or {},
-                "timestamp": time.time() * 1000,
-            }
-        )
-        return await asyncio.wait_for(future, wait)
+        try:
+            await self.transmit(
+                {
+                    "type": "request",
+                    "id": ident,
+                    "method": method,
+                    "params": params or {},
+                    "timestamp": time.time() * 1000,
+                }
+            )
+            return await asyncio.wait_for(future, wait)
+        finally:
+            self._answers.pop(ident, None)
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # the connection's end, which the transport has told of first
 
     async def tell(self, method: str, params: Any) -> None:
         await self.transmit({"type": "event", "method": method, "params": params})

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any, ClassVar, Final, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .websocket_protocol import WebSocketProtocol
 
 _KEY: Final = "roundtable.http"
+_CYCLE: Final = "roundtable.cycle"
+HEAD_AT_MOST: Final = 65_536
+"""Bytes of one request before its body; uvicorn takes any number."""
 
 
 class Stream(Protocol):
@@ -24,6 +27,12 @@ def http_protocol_of(scope: MutableMapping[str, Any]) -> GatewayHttpProtocol:
     return protocol
 
 
+def cycle_of(scope: MutableMapping[str, Any]) -> RequestResponseCycle:
+    """uvicorn's state of this very request: its protocol may have read the next one already."""
+    cycle: RequestResponseCycle = scope[_CYCLE]
+    return cycle
+
+
 class GatewayHttpProtocol(HttpToolsProtocol):
     """uvicorn waits for ever for the rest of a request's headers, and for a request that never comes; we do not."""
 
@@ -33,6 +42,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     stream: Stream | None = None
     """What writes to the transport while a response never ends."""
     _impatience: asyncio.TimerHandle | None = None
+    _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -47,14 +57,26 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._impatience.cancel()
             self._impatience = None
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._impatience is None:
+            return
+        self._head += len(data)  # headers that have not ended yet
+        if self._head > HEAD_AT_MOST and not self.transport.is_closing():
+            self.send_400_response("The headers are too long.")
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._head = 0
         self.scope[_KEY] = self  # type: ignore[typeddict-unknown-key]
         self._wait_for_headers()
 
     def on_headers_complete(self) -> None:
         self._patient()
         super().on_headers_complete()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.scope is self.scope:  # it is not where the request is an upgrade
+            self.scope[_CYCLE] = cycle  # type: ignore[typeddict-unknown-key]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patient()

@@ -6,6 +6,7 @@ gateway the latest poll came to (PR1, CO4). An answer that was lost is asked for
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -55,13 +56,21 @@ def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         CONTEXT.set({"connection": named, "room": admitted.room})
         async with gateway.hub.live(admitted.room) as room:
             poller = await gateway.polling.begin(room, named, admitted)
+            gone = asyncio.create_task(_gone(request), name="poll.gone")
             try:
-                found = await _events(gateway, room, poller, request, bool(named), timeout)
+                found = await _events(gateway, room, poller, request, gone, bool(named), timeout)
             finally:
+                gone.cancel()
                 gateway.polling.end(poller)
             return _response(room, found, _format(request))
 
     return poll
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client no longer waits: then nobody lives there (PR1)."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _timeout(request: Request) -> float:
@@ -85,7 +94,13 @@ def _format(request: Request) -> Format:
 
 
 async def _events(
-    gateway: Gateway, room: Room, poller: Poller, request: Request, known: bool, timeout: float
+    gateway: Gateway,
+    room: Room,
+    poller: Poller,
+    request: Request,
+    gone: asyncio.Task[None],
+    known: bool,
+    timeout: float,
 ) -> _Found:
     text = request.query_params.get("cursor") or request.headers.get("last-event-id", "")
     place = await room.recover(text)
@@ -99,6 +114,9 @@ async def _events(
     deadline = gateway.now() + patience
     earliest = gateway.now() + EPHEMERAL_PAUSE
     while True:
+        if poller.refusal is not None:
+            raise poller.refusal
+        end = room.vector
         entries = await room.after(place, EVENTS_AT_MOST)
         events = [entry.seen_by(poller.user, poller.role) for entry in entries]
         for entry in entries:
@@ -107,11 +125,11 @@ async def _events(
         ephemera = poller.take_ephemera(gateway.now_ms()) if events or now >= earliest or opening else []
         if opening or events or ephemera or expiring:
             return _Found([*opening, *expiring, *ephemera, *events], place)
-        place = room.level(place)
-        if now >= deadline or poller.ended:
+        place = room.level(place, end)
+        if now >= deadline or poller.ended or gone.done():
             at = gateway.now_ms()
             return _Found([ServerEvent("heartbeat", to_json(HeartbeatAnswer(at)), at)], place)
-        await poller.wait(room, (earliest if poller.has_ephemera else deadline) - now)
+        await poller.wait(room, gone, (earliest if poller.has_ephemera else deadline) - now)
 
 
 def _response(room: Room, found: _Found, fmt: Format) -> Response:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from roundtable.common.schema.envelope import ServerEvent, to_json
 from roundtable.common.schema.errors import Refusal
@@ -23,7 +24,7 @@ from ..commands import error_message
 from ..connection import Connection
 from ..session import Session
 from .entrance import enter
-from .http_protocol import GatewayHttpProtocol, http_protocol_of
+from .http_protocol import GatewayHttpProtocol, cycle_of, http_protocol_of
 
 if TYPE_CHECKING:
     from ..service import Gateway
@@ -44,7 +45,7 @@ def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         cursor = request.headers.get("last-event-id") or request.query_params.get("cursor", "")
         protocol = http_protocol_of(request.scope)
         codec = SSE if request.scope["http_version"] == "1.1" else SSE_PLAIN
-        stream = EventStream(protocol, codec, gateway.now_ms)
+        stream = EventStream(protocol, cycle_of(request.scope), codec, gateway.now_ms)
         session = Session(gateway.new_connection_id(), "", "sse", None, admitted.role, None)
         connection = gateway.connect(session, admitted.claims, admitted.room, stream, codec, admitted.address)
         return _Streaming(stream, connection, cursor)
@@ -65,9 +66,10 @@ class _Streaming(Response):
         stream, connection = self._stream, self._connection
         CONTEXT.set({"connection": connection.session.id, "room": connection.session.room})
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        stream.begin(connection)
         try:
+            stream.announce()
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            stream.begin(connection)
             await connection.join(self._cursor)
             await stream.ended.wait()
         except Refusal as refusal:
@@ -81,25 +83,43 @@ class _Streaming(Response):
 class EventStream:
     """The `Outlet` of a connection over SSE."""
 
-    def __init__(self, protocol: GatewayHttpProtocol, codec: Codec, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        protocol: GatewayHttpProtocol,
+        cycle: RequestResponseCycle,
+        codec: Codec,
+        clock: Callable[[], int],
+    ) -> None:
         self.ended = asyncio.Event()
         self._protocol = protocol
+        self._cycle = cycle
         self._codec = codec
         self._clock = clock
         self._connection: Connection | None = None
         self._writable = asyncio.Event()
         self._writable.set()
 
+    def announce(self) -> None:
+        """Before the headers. uvicorn would announce chunks to HTTP/1.0 too, which has none."""
+        if self._codec is SSE_PLAIN:
+            self._cycle.chunked_encoding = False
+
     def begin(self, connection: Connection) -> None:
         """The headers are out: first bytes at once, so that proxies and clients know that it works."""
         self._connection = connection
         self._protocol.stream = self
+        if self._protocol.transport.is_closing():
+            self.lost()  # the peer went while we found out who it is: nobody will tell us again
         self.write(self._codec.comment)
 
     def release(self) -> None:
         self._protocol.stream = None
         if self.ended.is_set() and self._protocol.transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(END_WAIT, self._protocol.transport.abort)
+            asyncio.get_running_loop().call_later(END_WAIT, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._protocol.transport.get_write_buffer_size():
+            self._protocol.transport.abort()
 
     # -- from the protocol
 
@@ -112,6 +132,7 @@ class EventStream:
             self._connection.keeps_up(ready)
 
     def lost(self) -> None:
+        self._cycle.disconnected = True  # uvicorn tells it only to the latest of pipelined requests
         self.ended.set()
         self._writable.set()
 

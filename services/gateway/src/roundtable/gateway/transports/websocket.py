@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
-from roundtable.common.schema.envelope import SUBPROTOCOLS, Format, Response, to_json
+from roundtable.common.schema.envelope import SUBPROTOCOLS, Format, Response, rest_of_batch, to_json
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.session import Claims, LoggedIn
 from roundtable.common.telemetry import CONTEXT, log
 
 from ..codecs import Codec, websocket_codec
 from ..commands import error_message
+from ..errors_http import http_error
 from ..identity import BEARER_SUBPROTOCOL, credentials_of, guest_claims
 from ..session import Authenticate, Session
 from .websocket_protocol import WebSocketProtocol, protocol_of
@@ -29,11 +29,7 @@ def endpoint(gateway: Gateway) -> Callable[[WebSocket], Awaitable[None]]:
         chosen = next((each for each in offered if each in SUBPROTOCOLS), None)
         if offered and chosen is None:
             refusal = Refusal("unsupported_data", f"Speak one of the subprotocols {', '.join(SUBPROTOCOLS)}")
-            body = {
-                "type": "error",
-                "error": {"code": refusal.kind.code, "message": refusal.message, "reason": refusal.reason},
-            }
-            await socket.send_denial_response(JSONResponse(body, 400))
+            await socket.send_denial_response(http_error(refusal, 400))
             return
         protocol = protocol_of(socket.scope)
         fmt: Format = SUBPROTOCOLS[chosen] if chosen else "json"
@@ -57,10 +53,11 @@ async def _serve(gateway: Gateway, socket: WebSocket, protocol: WebSocketProtoco
     claims = await gateway.identity.of(credentials) if credentials is not None else None
     session = Session(gateway.new_connection_id(), "", "websocket", None, "spectator", None)
     login: Authenticate | None = None
-    if claims is None:
-        claims, login = await _login(gateway, protocol, codec, session)
-    room = gateway.room_for(socket.query_params.get("room"), claims)
     address = socket.client.host if socket.client else ""
+    if claims is None:
+        with gateway.hub.stranger(address):
+            claims, login = await _login(gateway, protocol, codec, session)
+    room = gateway.room_for(socket.query_params.get("room"), claims)
     connection = gateway.connect(session, claims, room, protocol, codec, address)
     CONTEXT.set({"connection": session.id, "room": room})
     if login is not None:
@@ -89,15 +86,19 @@ async def _login(
             protocol.push_back(data)
             break
         effects = session.receive(data, codec.format, gateway.now(), gateway.now_ms())
-        for effect in effects:
+        for number, effect in enumerate(effects):
             if isinstance(effect, Authenticate):
                 try:
-                    return await gateway.identity.of_token(effect.token), effect
+                    claims = await gateway.identity.of_token(effect.token)
                 except Refusal as refusal:
                     protocol.write(codec.frame(error_message(refusal, effect.id, effect.method)))
                     raise
-        for message in gateway.plain_answers(effects):
-            protocol.write(codec.frame(message))
+                rest = rest_of_batch(data, codec.format, number + 1)
+                if rest:
+                    protocol.push_back(rest)
+                return claims, effect
+            for message in gateway.plain_answers((effect,)):
+                protocol.write(codec.frame(message))
     if settings.dev_auth:
         return guest_claims(), None
     raise Refusal("auth_timeout", f"No `auth.login` within {settings.auth_timeout:g} s")

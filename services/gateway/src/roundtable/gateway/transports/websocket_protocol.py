@@ -156,7 +156,7 @@ class WebSocketProtocol(asyncio.Protocol):
             case "websocket.accept":
                 self._accepted(message.get("subprotocol"), list(message.get("headers", ())))
             case "websocket.close" if self._parser is None:
-                self._refuse(403, "Refused")
+                self._refuse(404, "There is no WebSocket here: connect to / or /ws")
             case "websocket.http.response.start":
                 self._denial = (message["status"], list(message.get("headers", ())))
             case "websocket.http.response.body":
@@ -225,10 +225,12 @@ class WebSocketProtocol(asyncio.Protocol):
         self._receiver = receiver
         early, self._early = self._early, None
         for payload in early or ():
-            receiver.receive(payload)
+            self._hand(receiver, payload)
         if self._paused:
             receiver.keeps_up(False)
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            receiver.lost()
+        else:
             self.transport.resume_reading()
 
     # -- asyncio's side
@@ -266,7 +268,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _message(self, payload: bytes) -> None:
         if self._receiver is not None:
-            self._receiver.receive(payload)
+            self._hand(self._receiver, payload)
         elif self._next is not None and not self._next.done():
             self._next.set_result(payload)
         else:
@@ -275,6 +277,13 @@ class WebSocketProtocol(asyncio.Protocol):
             self._early.append(payload)
             if len(self._early) >= EARLY_AT_MOST:
                 self.transport.pause_reading()
+
+    def _hand(self, receiver: Receiver, payload: bytes) -> None:
+        try:
+            receiver.receive(payload)
+        except Exception as error:  # noqa: BLE001 - asyncio would break the connection off without a word
+            log.exception("message.failed", error=repr(error))
+            self.end(Refusal("internal"))
 
     def _alive(self) -> None:
         if self._receiver is not None:
@@ -285,7 +294,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._closing = True
             self.transport.write(close_frame(code))
         self.transport.close()
-        if self._timer is None and not self.transport.is_closing():
+        if self._timer is None:  # what is written waits for a peer that may never read it
             self._timer = asyncio.get_running_loop().call_later(CLOSE_WAIT, self.transport.abort)
 
     def pause_writing(self) -> None:
