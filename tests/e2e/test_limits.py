@@ -14,7 +14,6 @@ from roundtable.common.testing.forms import TRANSPORTS, Players, Refused, http, 
 from roundtable.common.testing.players import (
     WAIT,
     Player,
-    PollPlayer,
     Problem,
     WebSocketPlayer,
     stroke,
@@ -150,7 +149,6 @@ async def test_a_user_may_send_a_hundred_messages_a_minute(player: Players, stri
     assert {each.word for each in limited} == {(1008, "rate_limited")}
     assert all(each.retry_after is not None and 0 < each.retry_after <= 1 for each in limited)
     # Nothing happens, but what is never counted goes on.
-    before = len(ann.errors())
     error = await _until_refused(ann)
     assert error.word == (1008, "rate_limited")
     await ann.request("heartbeat")
@@ -161,7 +159,7 @@ async def test_a_user_may_send_a_hundred_messages_a_minute(player: Players, stri
             "canvas.preview", {"id": "p", **{k: v for k, v in stroke("p").items() if k not in ("type", "id")}}
         )
     await ann.request("heartbeat")
-    assert len(ann.errors()) == before + 1 or {each["reason"] for each in ann.errors()} == {"rate_limited"}
+    assert {each["reason"] for each in ann.errors()} == {"rate_limited"}
     other = await player(f"bob-{player.room}", at=strict)
     assert await visible(other) == []
     # After the time that was told, there is room for one again.
@@ -369,4 +367,3 @@ async def test_a_refused_message_has_no_effect(tight: Program, everyone: Players
         await zoe.draw(f"s{number}")
     assert (await refused(zoe.draw("s5"))).word == (1008, "rate_limited")
     assert await visible(watcher) == [f"s{number}" for number in range(5)]
-    assert not isinstance(zoe, PollPlayer)

@@ -181,7 +181,8 @@ async def test_a_replica_that_comes_takes_its_share_and_one_that_stops_hands_it_
 
         async def ask(number: int) -> None:
             nonlocal slowest
-            name, sent = f"{room}-{number}", []
+            name: str = f"{room}-{number}"
+            sent: list[str] = []
             while not stopping.is_set():
                 began = time.monotonic()
                 ident = str(len(sent))

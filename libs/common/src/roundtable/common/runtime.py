@@ -77,7 +77,8 @@ async def connect(
         log.warning("nats.error", error=repr(error))
 
     async def on_disconnect() -> None:
-        log.warning("nats.disconnected")
+        if not client.is_closed:
+            log.warning("nats.disconnected")
 
     async def on_reconnect() -> None:
         log.info("nats.reconnected")
@@ -110,9 +111,9 @@ async def connect(
         import ssl
 
         options["tls"] = ssl.create_default_context(cafile=settings.nats_tls_ca)
+    client = NatsClient()
     try:
         async with asyncio.timeout(settings.start_timeout):
-            client = NatsClient()
             await client.connect(**options)
             return client
     except TimeoutError:

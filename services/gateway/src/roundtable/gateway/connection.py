@@ -130,13 +130,14 @@ class Connection:
             for entry in entries:
                 place = place.moved(entry.service, entry.position)
                 self.send(entry.seen_by(self.user, self.role))
+                await self._drained()  # there may be megabytes of them
             if place.covers(room.vector):
                 room.flush()  # what waits in the outbox is part of what we have just been told
                 room.members[self] = None
                 return
             if not entries:
                 place = room.level(place, end)
-            await self._drained()
+                await self._drained()
 
     async def _drained(self) -> None:
         """Who takes what is written lives, though its pongs are not heard before it is level."""

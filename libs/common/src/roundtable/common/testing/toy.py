@@ -221,3 +221,19 @@ def _data(reply: ReplyMessage) -> msgspec.Raw:
         raise Refusal.of(reply.error)
     assert isinstance(reply.data, msgspec.Raw)
     return reply.data
+
+
+def _main() -> None:
+    """A whole service, as the product's are: `python -m roundtable.common.testing.toy`."""
+    from roundtable.common.config import Settings
+    from roundtable.common.domain_service import Stop, start_domain
+    from roundtable.common.runtime import Process, main
+
+    async def start(process: Process[Settings]) -> Stop:
+        return await start_domain(process, ToyDomain())
+
+    main("canvas", Settings, start)
+
+
+if __name__ == "__main__":
+    _main()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from roundtable.common.schema.basics import Role
+from roundtable.common.schema.basics import Role, is_room
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.session import Claims
 
@@ -52,6 +52,6 @@ async def enter(gateway: Gateway, request: Request) -> Admitted:
 def connection_id(request: Request) -> str:
     """The `connection` that the request names; empty: none. Raises `Refusal` for what none of ours can be."""
     named = request.query_params.get("connection", "")
-    if len(named) > 64 or (not named.replace("-", "").replace("_", "").isalnum() and named):
+    if named and not is_room(named):  # the same letters
         raise Refusal("invalid_data", "`connection` is the `connectionId` of a welcome")
     return named

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from .sockets import keep_little
 from .websocket_protocol import WebSocketProtocol
 
 _KEY: Final = "roundtable.http"
@@ -46,6 +47,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        keep_little(transport)
         self._wait_for_headers()
 
     def _wait_for_headers(self) -> None:

@@ -119,7 +119,7 @@ class EventStream:
 
     def _give_up(self) -> None:
         if self._protocol.transport.get_write_buffer_size():
-            self._protocol.transport.abort()
+            abort(self._protocol.transport)
 
     # -- from the protocol
 

@@ -32,6 +32,7 @@ from ..frames import (
     ping_frame,
     pong_frame,
 )
+from .sockets import abort
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY: Final = "roundtable.websocket"
@@ -295,7 +296,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self.transport.write(close_frame(code))
         self.transport.close()
         if self._timer is None:  # what is written waits for a peer that may never read it
-            self._timer = asyncio.get_running_loop().call_later(CLOSE_WAIT, self.transport.abort)
+            self._timer = asyncio.get_running_loop().call_later(CLOSE_WAIT, abort, self.transport)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -356,4 +357,4 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         self._closing = True
         self.transport.write(close_frame(code, reason))
-        self._timer = asyncio.get_running_loop().call_later(CLOSE_WAIT, self.transport.abort)
+        self._timer = asyncio.get_running_loop().call_later(CLOSE_WAIT, abort, self.transport)
