@@ -1,4 +1,4 @@
-"""Test layer: what befalls the system's processes: killed, stopped for a while, ended and started again. By pid, and only ours."""
+"""Test layer: what befalls the system's processes: killed, stopped, ended and started again. By pid, only ours."""
 
 from __future__ import annotations
 

@@ -27,8 +27,16 @@ from roundtable.common.testing.players import (
 from roundtable.common.testing.system import Program
 
 KINDS: Final = ("json", "msgpack", "deflate", "sse", "poll")
-LASTING: Final = "canvas.draw canvas.clear canvas.undo canvas.redo presence.update activity.post session.cursor".split()
-PASSING: Final = "canvas.preview presence.cursor heartbeat".split()
+LASTING: Final = [
+    "canvas.draw",
+    "canvas.clear",
+    "canvas.undo",
+    "canvas.redo",
+    "presence.update",
+    "activity.post",
+    "session.cursor",
+]
+PASSING: Final = ["canvas.preview", "presence.cursor", "heartbeat"]
 AGAIN: Final = frozenset({"unavailable", "overloaded", "internal", "draining"})
 """Reasons after which a client repeats a request with its id."""
 ANSWER_WITHIN: Final = 15.0
@@ -70,11 +78,11 @@ class Asked(NamedTuple):
 class _Accounting(Player):
     """Hands on each event as it comes, and keeps only what `Player` itself needs."""
 
-    tell: Callable[[Player, dict[str, Any]], None]
+    hand_on: Callable[[Player, dict[str, Any]], None]
 
     async def arrived(self, message: dict[str, Any]) -> None:
         if message.get("type") == "event":
-            self.tell(self, message)
+            self.hand_on(self, message)
             if message["method"] != "session.welcome":
                 return
         await super().arrived(message)
@@ -210,7 +218,7 @@ class Member:
         else:
             options = {"format": "msgpack"} if kind == "msgpack" else {"deflate": kind == "deflate"}
             player = _WebSocket(gateway.ws, self.user, self.room, self.role, **options)
-        player.tell = self._told
+        player.hand_on = self._told
         return player
 
     async def _until_ended(self, player: Player, stay: float | None) -> bool:
@@ -278,7 +286,7 @@ class Member:
                     if problem.reason not in AGAIN:
                         raise
                     await asyncio.sleep(0.05)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - whatever broke, the request is asked again
                     if isinstance(error, TimeoutError) and player is self.player:
                         self.faults.append(f"{self.user}: {ident} was not answered in {ANSWER_WITHIN} s")
                     await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Test layer: what the logs hold, read directly from JetStream, and whether everybody was told just that (RS2, RS4, RS6, RS7)."""
+"""Test layer: what the logs hold, read from JetStream, and whether everybody was told just that (RS2, RS4, RS6, RS7)."""
 
 from __future__ import annotations
 
@@ -107,9 +107,7 @@ def _reading(member: Member, history: History) -> list[str]:
         if len(moved) != 1:
             faults.append(f"{member.user}: the cursor went from {place} to {vector} with {heard.method}")
             place = vector
-            expected = {
-                each: known[each].get(vector.at(each), expected[each] - 1) + 1 for each in SERVICES
-            }
+            expected = {each: known[each].get(vector.at(each), expected[each] - 1) + 1 for each in SERVICES}
             continue
         service, place = moved[0], vector
         number = known[service].get(vector.at(service))
@@ -131,7 +129,9 @@ def _content(member: Member, stored: Stored, method: str, content: bytes) -> lis
     audience = stored.event.audience
     if audience is None or audience.admits(member.user, member.role):
         if (method, content) != (stored.event.method, stored.content):
-            return [f"{member.user}: at {stored.position} was told another {method} than the log's {stored.event}"]
+            return [
+                f"{member.user}: at {stored.position} was told another {method} than the log's {stored.event}"
+            ]
     elif method != _HIDDEN:
         return [f"{member.user}: was told at {stored.position} what is not for their eyes: {method}"]
     return []
@@ -175,7 +175,9 @@ def _acknowledged(room: str, history: History, asked: Sequence[Asked]) -> list[s
                 faults.append(f"{room}: {one.method} {one.ident} was acknowledged, and is not in the log")
             continue
         if effect is False:
-            faults.append(f"{room}: {one.method} {one.ident} changed nothing, by its answer, but see {position}")
+            faults.append(
+                f"{room}: {one.method} {one.ident} changed nothing, by its answer, but see {position}"
+            )
         if "cursor" in (one.data or {}):
             at = Cursor.parse(one.data["cursor"]).vector.canvas
             if at < position:

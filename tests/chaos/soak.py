@@ -1,4 +1,4 @@
-"""Test layer: the soak: people draw, read, move about, while whatever can break does: `python -m tests.chaos.soak --seconds 300`.
+"""Test layer: the soak: people draw, read and move while all that can break does: `python -m tests.chaos.soak --seconds 300`.
 
 The seed fixes who moves how and what breaks when, as far as a real machine can be fixed. It is printed, and pinned with
 `--seed` or ROUNDTABLE_SOAK_SEED.
@@ -227,9 +227,13 @@ def _account(
     report.worst = max((one.seconds for one in report.asked), default=0.0)
     report.away = max(member.away for member in people)
     slowest = sorted(report.asked, key=lambda one: -one.seconds)[:6]
-    report.slow = [f"{one.ident} {one.method} at {one.began - began:.1f}: {one.seconds:.2f} s" for one in slowest]
+    report.slow = [
+        f"{one.ident} {one.method} at {one.began - began:.1f}: {one.seconds:.2f} s" for one in slowest
+    ]
     waits = sorted((each for member in people for each in member.failures), key=lambda each: -each[1])[:6]
-    report.slow += [f"no connection at {at - began:.1f} after {seconds:.2f} s: {why}" for at, seconds, why in waits]
+    report.slow += [
+        f"no connection at {at - began:.1f} after {seconds:.2f} s: {why}" for at, seconds, why in waits
+    ]
     if len(report.asked) < report.seconds:
         report.faults.append(f"only {len(report.asked)} commands were answered")
     report.faults += [f"{member.user} was told nothing" for member in readers if not member.heard]

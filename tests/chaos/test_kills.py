@@ -160,7 +160,9 @@ async def test_whatever_is_killed_or_stands_still_everybody_has_the_log_once_and
     assert {room: offline(history) for room, history in logs.items() if offline(history)} == {}
 
     gone = offline((await read_logs(table.nats.url, ["porch"]))["porch"])
-    print("told as gone after", {user: [f"{at - died:.1f} s" for at in times] for user, times in gone.items()})
+    print(
+        "told as gone after", {user: [f"{at - died:.1f} s" for at in times] for user, times in gone.items()}
+    )
     assert gone.keys() == {"socket", "stream", "poller"}
     assert all(len(times) == 1 and times[0] - died < OFFLINE for times in gone.values())
     for program in table.programs:
@@ -220,7 +222,9 @@ async def test_what_reaches_a_replica_after_its_standstill_is_neither_done_twice
     rooms = [f"cave{n}" for n in range(4)]
     async with AsyncExitStack() as stack:
         members = [await stack.enter_async_context(Member([gateway], "ann", room)) for room in rooms]
-        frozen = [table.programs[n] for n in range(len(table.programs)) if table.programs[n].name.endswith("-1")]
+        frozen = [
+            table.programs[n] for n in range(len(table.programs)) if table.programs[n].name.endswith("-1")
+        ]
         frozen = [program for program in frozen if program.service in ("canvas", "presence")]
         for program in frozen:
             program.send(signal.SIGSTOP)

@@ -522,7 +522,7 @@ async def test_two_hundred_who_never_finish_slow_nobody_down(
 @pytest.mark.rule("AC6", "EN3")
 async def test_numbers_at_the_edges_are_taken_or_refused_but_never_break_anything(player: Players) -> None:
     eve = await player("eve")
-    edges = [
+    edges: list[Any] = [
         0,
         -0.0,
         5e-324,

@@ -105,6 +105,8 @@ async def test_two_first_polls_at_once_are_one_connection() -> None:
 
 async def test_of_two_users_with_one_connection_at_once_one_is_refused_and_the_other_unharmed() -> None:
     table = Table()
+    first: object
+    second: object
     first, second = await asyncio.gather(table.begin("c1"), table.begin("c1", BOB), return_exceptions=True)
     assert isinstance(second, Refusal)
     assert second.reason == "forbidden"

@@ -10,4 +10,6 @@ from roundtable.common.config import Settings
 
 
 class CanvasSettings(Settings, frozen=True, kw_only=True):
-    max_operations: Annotated[int, Meta(ge=1, le=1_000_000, description="Visible operations of one room")] = 50_000
+    max_operations: Annotated[int, Meta(ge=1, le=1_000_000, description="Visible operations of one room")] = (
+        50_000
+    )

@@ -203,13 +203,13 @@ class _Writer:
         if boxes:
             self._stretches[-1].box = around(boxes)
         if erasing:
-            self.parts += ("<defs>\n", *erasing, "</defs>\n")
+            self.parts.extend(("<defs>\n", *erasing, "</defs>\n"))
         self._write(0, len(self._stretches))
         self.parts.append("</svg>\n")
 
     def _write(self, begin: int, end: int) -> None:
         if end - begin == 1:
-            self.parts += self._stretches[begin].ink
+            self.parts.extend(self._stretches[begin].ink)
             return
         middle = (begin + end) // 2
         inked = [each.box for each in self._stretches[begin:middle] if each.box is not None]

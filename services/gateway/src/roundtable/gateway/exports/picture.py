@@ -64,7 +64,7 @@ class _Band:
             self._glaze(mark, box, colour)
 
     def _glaze(self, mark: Mark, box: Box, colour: Colour) -> None:
-        """Lets shine through what is below. Where a line crosses itself it is no denser: its shape comes first, then its ink."""
+        """Lets shine through what is below. A line that crosses itself is no denser there: first its shape, then its ink."""
         left, top = self._at(box.left, box.top)
         right, bottom = self._at(box.right, box.bottom)
         left, top = max(0, floor(left) - SAMPLES), max(0, floor(top) - SAMPLES)
@@ -90,12 +90,16 @@ class _Band:
             x, y = self._at(first.x, first.y)
             reach = hypot(last.x - first.x, last.y - first.y) * self._scale + half
             draw.ellipse(
-                _disc(x - left, y - top, reach), outline=colour, width=pen, fill=colour if reach <= size else None
+                _disc(x - left, y - top, reach),
+                outline=colour,
+                width=pen,
+                fill=colour if reach <= size else None,
             )
             return
         scale, dx, dy = self._scale, self._place.left, self._place.top
         line = [
-            (floor((spot.x - dx) * scale) - left, floor((spot.y - dy) * scale) - top) for spot in line_of(mark)
+            (floor((spot.x - dx) * scale) - left, floor((spot.y - dy) * scale) - top)
+            for spot in line_of(mark)
         ]
         line = _thinned(line, max(1, pen // 4))
         if len(line) > 1:

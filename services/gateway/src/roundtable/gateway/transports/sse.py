@@ -25,6 +25,7 @@ from ..connection import Connection
 from ..session import Session
 from .entrance import enter
 from .http_protocol import GatewayHttpProtocol, cycle_of, http_protocol_of
+from .sockets import abort
 
 if TYPE_CHECKING:
     from ..service import Gateway
