@@ -145,7 +145,9 @@ async def test_it_serves_until_it_is_told_to_stop_and_answers_what_it_has_taken(
             done = [answer for answer in answers if not isinstance(answer, BaseException)]
             assert len(done) >= 200
             assert all(len(did(answer)) == 1 for answer in done)
-        assert [each["event"] for each in lines(service)][-2:] == ["stopping", "stopped"]
+        events = [each["event"] for each in lines(service)]
+        assert "stopping" in events
+        assert events[-1] == "stopped"
         assert not [each for each in lines(service) if each["level"] != "INFO"]
         service.start()
         await service.ready()

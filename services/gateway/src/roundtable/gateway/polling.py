@@ -117,13 +117,14 @@ class Poller:
     async def wait(self, room: Room, gone: asyncio.Task[None], timeout: float) -> None:
         """Until something is stored in the room, is shown in it, whoever polls has gone, or the time is over."""
         self._woken.clear()
-        changed = asyncio.ensure_future(room.change(max(0.0, timeout)))
         woken = asyncio.ensure_future(self._woken.wait())
-        try:
-            await asyncio.wait((changed, woken, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changed.cancel()
-            woken.cancel()
+        with room.change() as changed:
+            try:
+                await asyncio.wait(
+                    (changed, woken, gone), timeout=max(0.0, timeout), return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                woken.cancel()
 
     def opened_at(self, opened: ConnectionOpened) -> None:
         """It may be another gateway that serves the connection's polls now (CO4): then ours is over.

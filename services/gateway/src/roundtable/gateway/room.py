@@ -9,10 +9,11 @@ Invariants, on which every promise of "never losing anything" rests:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
@@ -293,19 +294,16 @@ class Room:
         finally:
             future.cancel()
 
-    async def change(self, timeout: float) -> bool:
-        """Waits for anything to be stored; False if nothing was in time."""
+    @contextlib.contextmanager
+    def change(self) -> Iterator[asyncio.Future[None]]:
+        """A future that is done when anything is stored, from this very moment on."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._changed.append(future)
         try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
-            return False
+            yield future
         finally:
             if future in self._changed:
                 self._changed.remove(future)
-        return True
 
     # -- reading back
 
