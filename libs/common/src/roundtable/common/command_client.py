@@ -22,6 +22,8 @@ from .telemetry import log
 
 FIRST_TRY: Final = 0.25
 """Seconds that the owner has; a killed replica is noticed by its silence."""
+LATER_TRY: Final = 0.5
+"""Seconds that all replicas together have, once the owner has had its chance. To ask again costs a slow one nothing."""
 PATIENCE: Final = 5.0
 """Seconds for all tries together, after which the client is told `unavailable` and may repeat."""
 
@@ -71,7 +73,7 @@ class CommandClient:
             except TimeoutError:
                 subject = subjects.command_to_all(service, room)
                 tries += 1
-                wait = FIRST_TRY if tries < 2 else min(wait * 2, 2.0)
+                wait = FIRST_TRY if tries < 2 else LATER_TRY
             except (nats.errors.Error, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
                 log.warning("answer.unusable", service=service, room=room, error=repr(error))
                 await asyncio.sleep(min(0.1, left))

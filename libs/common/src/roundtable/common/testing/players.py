@@ -251,7 +251,7 @@ class Player:
 
 
 class WebSocketPlayer(Player):
-    """`format`: json or msgpack; `deflate`; `raw` headers and subprotocols by options."""
+    """`format`: json or msgpack; `deflate`; headers, subprotocols, and a connected `sock` by options."""
 
     def __init__(
         self, url: str, user: str = "", room: str = "lobby", role: str = "player", **options: Any
@@ -275,6 +275,7 @@ class WebSocketPlayer(Player):
             ping_interval=None,
             open_timeout=WAIT,
             proxy=None,
+            sock=self.options.get("sock"),
         )
         self._reader = asyncio.create_task(self._receive(self.socket))
 
