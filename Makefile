@@ -5,7 +5,9 @@ PY := $(VENV)/bin/python
 SETUP := $(VENV)/.setup-done
 PACKAGES := libs/common services/gateway services/canvas services/presence services/activity
 LOCK := requirements/dev.txt
-CODE := libs services tests $(wildcard bench conftest.py)
+DEPLOY := .venv-deploy
+DEPLOY_SETUP := $(DEPLOY)/.setup-done
+CODE := libs services tests $(wildcard bench deploy conftest.py)
 TESTS := $(wildcard libs/common/tests services/*/tests tests/spec tests/contract)
 E2E := $(wildcard tests/e2e tests/chaos)
 COMMON := libs/common/src/roundtable/common
@@ -16,12 +18,12 @@ UV_LOCK := ../$(PY) -m uv pip compile --quiet --universal --python-version 3.11 
 	--no-config --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt e2e fuzz bench schema clients lock clean
+.PHONY: help setup run test check check-deploy fmt e2e fuzz bench schema clients lock clean
 
 help: ## this list
 	@echo "Roundtable: a shared table for role players. First \`make run\`; then"
 	@echo
-	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 setup: $(SETUP) ## everything into .venv/ (again only when a lock or a package changed)
 
@@ -57,6 +59,16 @@ check: $(SETUP) ## lint, format, types, import rule, generated files
 	$(VENV)/bin/lint-imports
 	@if [ -e $(COMMON)/codegen.py ] || [ -d $(COMMON)/codegen ]; then set -x; $(PY) -m roundtable.common.codegen --check; fi
 
+check-deploy: $(DEPLOY_SETUP) ## what is deployed: manifests, policies, images, and the tests of these checks
+	$(DEPLOY)/bin/python -m deploy.checks $(ONLY)
+	$(DEPLOY)/bin/python -m pytest deploy
+
+$(DEPLOY_SETUP): requirements/deploy.txt $(SETUP)
+	@echo "setup: tools that check deployments ($(DEPLOY))"
+	@$(PY) -m venv --clear $(DEPLOY)
+	@$(PY) -m uv pip install --quiet --no-config --python $(DEPLOY)/bin/python --require-hashes -r requirements/deploy.txt
+	@touch $@
+
 fmt: $(SETUP) ## format the code, sort imports, mend what can be mended
 	$(PY) -m ruff check --fix-only $(CODE)
 	$(PY) -m ruff format $(CODE)
@@ -80,9 +92,10 @@ clients: $(SETUP) ## build the client libraries
 lock: $(SETUP) ## new locks from requirements/*.in
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) runtime.in -o runtime.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) dev.in -o dev.txt
+	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) deploy.in -o deploy.txt
 
 clean: ## caches, builds and .venv/; the table's data only with DATA=1
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) $(DEPLOY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 ifdef DATA
 	@data="$${ROUNDTABLE_DATA_DIR:-.data}"; set -x; rm -rf "$$data/nats" "$$data/jwt-secret" "$$data/lock"; \
