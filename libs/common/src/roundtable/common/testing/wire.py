@@ -83,7 +83,9 @@ class Wire:
         await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self._socket, data), WAIT)
 
     def half_close(self) -> None:
-        self._socket.shutdown(socket.SHUT_WR)
+        """Nothing more comes from here. Where the other side has hung up already, there is nothing left to close."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     async def _more(self, wait: float) -> None:
         try:
