@@ -425,7 +425,7 @@ def test_every_limit_is_a_setting_in_one_table() -> None:
 
 def test_every_metric_is_listed_with_its_meaning() -> None:
     metrics = {row[0]: row for row in rows(metrics_page())}
-    assert metrics["`roundtable_commands_total`"][1:4] == ["counter", "`method`, `outcome`", "all"]
+    assert metrics["`roundtable_commands_total`"][1:4] == ["counter", "`method`, `outcome`", "services"]
     assert metrics["`roundtable_gateway_connections`"][3] == "gateway"
     assert all(row[4] for row in metrics.values())
 

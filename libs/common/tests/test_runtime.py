@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,10 @@ import anyio
 import httpx
 import nats.errors
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from msgspec.structs import replace
 
 from roundtable.common import runtime
@@ -24,7 +31,7 @@ from roundtable.common.runtime import Process
 from roundtable.common.tasks import end
 from roundtable.common.telemetry import log
 from roundtable.common.testing.jetstream import connected, freeze, provisioned_server, settings_for
-from roundtable.common.testing.nats import NatsServer, free_port
+from roundtable.common.testing.nats import NatsServer, free_port, nats_server
 from roundtable.common.testing.system import Program
 from roundtable.common.testing.toy import command, did, put, words
 
@@ -304,3 +311,53 @@ async def test_a_flush_that_was_given_up_does_not_make_the_connection_deaf(
     for _ in range(5):
         await client.flush(timeout=2)
     await client.request("$JS.API.INFO", b"", timeout=2)
+
+
+# -- certificates
+
+
+def certificate(folder: Path, end: datetime) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nats")])
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(end)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    shown, secret = folder / "cert.pem", folder / "key.pem"
+    shown.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return shown, secret
+
+
+@pytest.mark.rule("OP1")
+async def test_the_metrics_tell_when_the_certificate_of_nats_ends(tmp_path: Path) -> None:
+    end = datetime(2099, 8, 7, 6, 5, 4, tzinfo=UTC)
+    shown, secret = certificate(tmp_path, end)
+    async with nats_server(extra=f'tls {{ cert_file: "{shown}", key_file: "{secret}" }}') as server:
+        settings = replace(
+            Settings(),
+            nats_url=f"tls://127.0.0.1:{server.port}",
+            nats_tls_ca=str(shown),
+            http_port=free_port(),
+        )
+        client = await runtime.connect(settings, "test")
+        try:
+            process = Process("test", settings, client)
+            await process.serve()
+            async with httpx.AsyncClient(trust_env=False) as http:
+                text = (await http.get(f"http://127.0.0.1:{settings.http_port}/metrics")).text
+            await process.stop_serving()
+        finally:
+            await client.close()
+    [told] = re.findall(r"^roundtable_nats_certificate_expires_timestamp_seconds (\S+)$", text, re.MULTILINE)
+    assert float(told) == end.timestamp()
+    assert "roundtable_nats_connected 1.0" in text

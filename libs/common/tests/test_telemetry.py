@@ -139,11 +139,10 @@ def test_what_libraries_log_comes_in_the_same_form(lines: Lines) -> None:
 
 def test_the_metrics_of_a_service_name_no_room_and_no_user() -> None:
     registry = CollectorRegistry()
-    metrics = ServiceMetrics(registry, "canvas")
+    metrics = ServiceMetrics(registry)
     metrics.commands.labels("canvas.draw", "ok").inc()
     metrics.conflicts.inc()
     text = generate_latest(registry).decode()
     assert 'roundtable_commands_total{method="canvas.draw",outcome="ok"} 1.0' in text
     assert "roundtable_log_conflicts_total 1.0" in text
-    assert 'roundtable_service_info{service="canvas"' in text
-    assert set(re.findall(r"[{,](\w+)=", text)) <= {"method", "outcome", "service", "version", "le"}
+    assert set(re.findall(r"[{,](\w+)=", text)) <= {"method", "outcome", "le"}

@@ -100,7 +100,7 @@ class System:
         """A follower with a handler and a connection of its own; started."""
         client = await self._stack.enter_async_context(connected(self.server))
         registry = CollectorRegistry()
-        metrics = ServiceMetrics(registry, "activity")
+        metrics = ServiceMetrics(registry)
         handler = CommandHandler(
             ActivityDomain(),
             JetStreamEventLog(client, "activity"),

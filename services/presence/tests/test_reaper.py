@@ -29,7 +29,7 @@ from roundtable.common.snapshots import MemorySnapshots
 from roundtable.common.telemetry import ServiceMetrics
 from roundtable.common.testing.nats import NatsServer, nats_server
 from roundtable.presence.decider import Command, Fact, Limits, State
-from roundtable.presence.reaper import Reaper, SweepIncomplete, Timing
+from roundtable.presence.reaper import Reaper, ReaperMetrics, SweepIncomplete, Timing
 from roundtable.presence.service import PresenceDomain
 
 Handler = CommandHandler[State, Command, Fact]
@@ -73,15 +73,13 @@ class CountingLog(MemoryEventLog):
 def handler_of(log: EventLog, limits: Limits | None = None, clock: Callable[[], int] = now_ms) -> Handler:
     """A replica that has just started."""
     domain = PresenceDomain(limits or Limits())
-    return CommandHandler(
-        domain, log, MemorySnapshots(), ServiceMetrics(CollectorRegistry(), "presence"), clock
-    )
+    return CommandHandler(domain, log, MemorySnapshots(), ServiceMetrics(CollectorRegistry()), clock)
 
 
 def reaper_of(
     handler: Handler, leases: Any, owned: Callable[[], frozenset[int]] = lambda: ALL, **more: Any
 ) -> Reaper:
-    return Reaper(handler, leases, owned, **({"timing": QUICK} | more))
+    return Reaper(handler, leases, owned, ReaperMetrics(CollectorRegistry()), **({"timing": QUICK} | more))
 
 
 async def send(handler: Handler, room: str, method: str, user: str, **params: Any) -> Any:

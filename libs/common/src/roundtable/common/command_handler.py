@@ -177,6 +177,13 @@ class CommandHandler(Generic[S, C, E]):
         found = self._rooms.get(room)
         return found if found is not None and found.loaded else None
 
+    def measure(self) -> None:
+        """Brings up to date the metrics that are only looked at now and then."""
+        now = time.monotonic()
+        unsaved = (room.unsaved_since for room in self._rooms.values() if room.loaded and room.unsaved)
+        self._metrics.snapshot_age.set(now - min(unsaved, default=now))
+        self._metrics.waiting.set(self._queued)
+
     def _submit(
         self, room: str, message: CommandMessage | None, commands: Sequence[C]
     ) -> asyncio.Future[ReplyMessage]:
@@ -232,6 +239,7 @@ class CommandHandler(Generic[S, C, E]):
                 if all(waiting is not poison.waiting for waiting in batch):
                     room.undue_until = time.monotonic() + UNDUE_FOR
             except LogFull as error:
+                self._metrics.full.inc()
                 log.error("log.full", room=room.name, commands=len(batch), error=str(error))
                 room.loaded = False
                 if len(batch) > 1:  # each may fit alone
@@ -440,9 +448,10 @@ class CommandHandler(Generic[S, C, E]):
     async def _write_snapshot(self, room: Room[S, C, E], snapshot: Snapshot, events: int) -> None:
         try:
             room.saved_bytes = await self._snapshots.save(room.name, snapshot)
-            self._metrics.snapshots.inc()
+            self._metrics.snapshots.labels("written").inc()
         except Exception as error:  # noqa: BLE001 - a snapshot only saves replay: the next one will do
             room.unsaved += events
+            self._metrics.snapshots.labels("failed").inc()
             log.warning("snapshot.failed", room=room.name, error=repr(error))
         finally:
             del self._saving[room.name]

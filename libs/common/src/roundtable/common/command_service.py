@@ -142,7 +142,7 @@ class CommandService:
             reply = future.result()
             outcome = "ok" if reply.error is msgspec.UNSET else reply.error.reason
             self._metrics.commands.labels(command.method, outcome).inc()
-            self._metrics.command_seconds.observe(time.perf_counter() - began)
+            self._metrics.command_seconds.labels(command.method).observe(time.perf_counter() - began)
             if outcome == "internal":
                 CONTEXT.set({"room": room, "request": command.id, "connection": command.connection})
                 log.error("command.failed", method=command.method)

@@ -11,8 +11,10 @@ from .config import Settings
 from .decider import Domain
 from .eventlog import LogUnavailable
 from .eventlog_jetstream import JetStreamEventLog
+from .log_watch import LogMetrics, LogWatch
 from .runtime import Process
 from .snapshots import JetStreamSnapshots
+from .telemetry import ServiceMetrics
 
 T = TypeVar("T", bound=Settings)
 
@@ -27,10 +29,10 @@ async def start_domain(
     """Starts the service; when it returns, commands are being answered. The result finishes those taken, and ends it."""
     eventlog = JetStreamEventLog(process.client, domain.service)
     snapshots = JetStreamSnapshots(process.client, domain.service)
-    handler = CommandHandler(domain, eventlog, snapshots, process.metrics)
-    commands = CommandService(
-        process.client, domain.service, process.settings.instance, handler, process.metrics
-    )
+    metrics = ServiceMetrics(process.registry)
+    handler = CommandHandler(domain, eventlog, snapshots, metrics)
+    commands = CommandService(process.client, domain.service, process.settings.instance, handler, metrics)
+    watch = LogWatch(process.client, domain.service, LogMetrics(process.registry))
 
     async def log_ready() -> str:
         try:
@@ -40,7 +42,9 @@ async def start_domain(
         return ""
 
     process.checks["log"] = log_ready
+    process.measures.append(handler.measure)
     handler.start()
+    watch.start()
     await commands.start()
     end_extra = await extra(process, handler, commands) if extra is not None else None
     await process.serve()
@@ -49,5 +53,6 @@ async def start_domain(
         if end_extra is not None:
             await end_extra()
         await commands.stop()
+        await watch.stop()
 
     return stop

@@ -172,7 +172,12 @@ class GatewayLease:
     @property
     def alive(self) -> bool:
         """Whether the lease certainly holds: it was renewed less than its life ago."""
-        return time.monotonic() < self._sure_until
+        return self.left > 0
+
+    @property
+    def left(self) -> float:
+        """Seconds for which it certainly holds."""
+        return max(0.0, self._sure_until - time.monotonic())
 
     async def acquire(self, within: float = 60.0) -> str:
         """Returns the id when the lease is stored. Raises `TimeoutError`."""

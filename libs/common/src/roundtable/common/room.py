@@ -65,6 +65,8 @@ class Room(Generic[S, C, E]):
         self.recent = RecentCommands()
         self.unsaved = 0
         """Events since the last snapshot."""
+        self.unsaved_since = 0.0
+        """Monotonic time at which the first of them came."""
 
     async def load(self, metrics: ServiceMetrics) -> None:
         """Snapshot and tail. Raises `LogUnavailable`; the room is not loaded then."""
@@ -74,7 +76,7 @@ class Room(Generic[S, C, E]):
         snapshot = await self._snapshots.load(self.name)
         if snapshot is not None and not await self._restore(snapshot):
             self._begin()
-        await self.catch_up()
+        metrics.replayed.inc(await self.catch_up())
         self.loaded = True
         metrics.load_seconds.observe(time.perf_counter() - began)
 
@@ -130,6 +132,8 @@ class Room(Generic[S, C, E]):
         """What the shell itself keeps of a stored message whose facts are already in the state."""
         self.seq = self.expected = seq
         self.digest = crc32(payload)
+        if not self.unsaved:
+            self.unsaved_since = time.monotonic()
         self.unsaved += len(events)
         first = 0
         for cause, of_one in groupby(events, _cause):

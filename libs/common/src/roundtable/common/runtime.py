@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,10 +25,11 @@ from starlette.types import ASGIApp
 from . import provision
 from .config import ConfigError, Settings, load
 from .tasks import end
-from .telemetry import ServiceMetrics, log
+from .telemetry import ProcessMetrics, log
 
 T = TypeVar("T", bound=Settings)
 
+LOOK_AT_LOOP_EVERY: Final = 0.1
 OWN_TRIES: Final = 3
 """Failures after which a process believes that it may not create streams, and is content if they are there."""
 
@@ -108,8 +110,6 @@ async def connect(
     if settings.nats_credentials:
         options["user_credentials"] = settings.nats_credentials
     if settings.nats_tls_ca:
-        import ssl
-
         options["tls"] = ssl.create_default_context(cafile=settings.nats_tls_ca)
     client = NatsClient()
     try:
@@ -145,13 +145,30 @@ class Process(Generic[T]):
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.metrics: Final = ServiceMetrics(self.registry, service)
+        self.metrics: Final = ProcessMetrics(self.registry, service)
+        self.measures: Final[list[Callable[[], None]]] = [self._measure_nats]
+        """Called before metrics are told: for what need not be counted as it happens."""
         self.checks: Final[dict[str, Check]] = {"nats": self._nats_ready}
         self.stopping: Final = asyncio.Event()
         self.reconnected: Final[list[Callable[[], None]]] = []
         self._server: QuietServer | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._began: Final = time.time()
+
+    def _measure_nats(self) -> None:
+        self.metrics.nats_connected.set(self.client.is_connected)
+        self.metrics.nats_certificate.set(_certificate_end(self.client))
+
+    def watch_loop(self) -> None:
+        """Measures from now on how late the loop is."""
+        self._watching = asyncio.create_task(self._watch_loop(), name="loop")
+
+    async def _watch_loop(self) -> None:
+        while True:
+            due = time.perf_counter() + LOOK_AT_LOOP_EVERY
+            await asyncio.sleep(LOOK_AT_LOOP_EVERY)
+            self.metrics.loop_delay.observe(max(0.0, time.perf_counter() - due))
 
     async def _nats_ready(self) -> str:
         return "" if self.client.is_connected else "not connected"
@@ -181,6 +198,8 @@ class Process(Generic[T]):
         return JSONResponse(body, 503 if faults else 200)
 
     async def _metrics(self, _: Request) -> Response:
+        for measure in self.measures:
+            measure()
         return Response(generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def serve(self, app: ASGIApp | None = None, **options: Any) -> None:
@@ -214,6 +233,13 @@ class Process(Generic[T]):
             if not self._serving.done():
                 self._server.force_exit = True
                 await self._serving
+
+
+def _certificate_end(client: Client) -> float:
+    """When the server's certificate ends (Unix time); 0 where there is none."""
+    writer = getattr(client._transport, "_io_writer", None)
+    shown = writer.get_extra_info("peercert") if writer is not None else None
+    return float(ssl.cert_time_to_seconds(shown["notAfter"])) if shown else 0.0
 
 
 async def _fault(check: Check) -> str:
@@ -282,6 +308,7 @@ async def _run(service: str, settings: T, start: Start[T], echo: bool) -> int:
         process = Process(service, settings, client)
         hooks = process.reconnected
         hooks.append(process.metrics.nats_reconnects.inc)
+        process.watch_loop()
         await _provisioned(process)
         return await start(process)
 

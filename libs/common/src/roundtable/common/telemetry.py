@@ -92,42 +92,76 @@ class _Bridge(logging.Handler):
 log: Final = Log()
 
 
-class ServiceMetrics:
-    """The metrics that every service behind the gateway has; no label ever names a room or a user."""
+class ProcessMetrics:
+    """The metrics that every process has, besides those of the operating system and of Python."""
 
     def __init__(self, registry: CollectorRegistry, service: str) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"roundtable_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...] = FAST) -> Histogram:
-            return Histogram(f"roundtable_{name}", text, buckets=buckets, registry=registry)
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"roundtable_{name}", text, registry=registry)
-
-        self.registry: Final = registry
-        self.commands = counter("commands", "Commands and queries by method and outcome", "method", "outcome")
-        self.command_seconds = histogram("command_seconds", "From taking a command to its answer")
-        self.append_seconds = histogram("log_append_seconds", "From an append to its acknowledgement")
-        self.batch_events = histogram(
-            "batch_events", "Events in one stored message", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+        self.nats_connected = Gauge(
+            "roundtable_nats_connected", "1 while there is a connection to NATS", registry=registry
         )
-        self.conflicts = counter(
-            "log_conflicts", "Appends that the log refused because somebody else had written"
+        self.nats_reconnects = Counter(
+            "roundtable_nats_reconnects", "Times that the connection to NATS came back", registry=registry
         )
-        self.unavailable = counter("log_unavailable", "Times that the log did not answer")
-        self.repeats = counter(
-            "command_repeats", "Commands that had taken effect before and got their first answer"
+        self.nats_certificate = Gauge(
+            "roundtable_nats_certificate_expires_timestamp_seconds",
+            "When the certificate ends that NATS showed us (Unix time); 0 without TLS",
+            registry=registry,
         )
-        self.snapshots = counter("snapshots", "Snapshots that were written")
-        self.load_seconds = histogram("room_load_seconds", "Loading a room from snapshot and tail")
-        self.rooms = gauge("rooms_loaded", "Rooms in memory")
-        self.partitions = gauge("partitions_owned", "Partitions that this replica owns")
-        self.replicas = gauge("replicas_seen", "Live replicas of this service, this one included")
-        self.nats_reconnects = counter("nats_reconnects", "Times that the connection to NATS came back")
+        self.loop_delay = Histogram(
+            "roundtable_loop_delay_seconds",
+            "How late the event loop wakes who has waited: what every answer of this process waits at least",
+            buckets=FAST,
+            registry=registry,
+        )
         info = Gauge(
             "roundtable_service_info", "The service's version", ("service", "version"), registry=registry
         )
         from . import VERSION
 
         info.labels(service, VERSION).set(1)
+
+
+class ServiceMetrics:
+    """The metrics that every service behind the gateway has; no label ever names a room or a user."""
+
+    OF = "services"
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"roundtable_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = FAST) -> Histogram:
+            return Histogram(f"roundtable_{name}", text, labels, buckets=buckets, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"roundtable_{name}", text, registry=registry)
+
+        self.registry: Final = registry
+        self.commands = counter("commands", "Commands and queries by method and outcome", "method", "outcome")
+        self.command_seconds = histogram("command_seconds", "From taking a command to its answer", "method")
+        self.waiting = gauge("commands_waiting", "Commands that were taken and wait for their room's writer")
+        self.append_seconds = histogram("log_append_seconds", "From an append to its acknowledgement")
+        self.batch_events = histogram(
+            "batch_events", "Events in one stored message", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+        )
+        self.conflicts = counter(
+            "log_conflicts", "Appends that the log refused because somebody else had written"
+        )
+        self.unavailable = counter("log_unavailable", "Times that the log did not answer")
+        self.full = counter("log_full", "Appends that the log refused because it had no room for them")
+        self.repeats = counter(
+            "command_repeats", "Commands that had taken effect before and got their first answer"
+        )
+        self.snapshots = counter(
+            "snapshots", "Snapshots by outcome: `written`, or `failed` and tried again later", "outcome"
+        )
+        self.snapshot_age = gauge(
+            "snapshot_age_seconds", "Age of the oldest event in memory that no snapshot holds yet"
+        )
+        self.load_seconds = histogram("room_load_seconds", "Loading a room from snapshot and tail")
+        self.replayed = counter(
+            "replayed_messages", "Messages after a snapshot that loading a room read again"
+        )
+        self.rooms = gauge("rooms_loaded", "Rooms in memory")
+        self.partitions = gauge("partitions_owned", "Partitions that this replica owns")
+        self.replicas = gauge("replicas_seen", "Live replicas of this service, this one included")

@@ -29,7 +29,7 @@ def application(gateway: Gateway, routes: Sequence[BaseRoute]) -> Starlette:
         max_age=600,
     )
 
-    return Starlette(
+    app = Starlette(
         routes=[
             WebSocketRoute("/", serve_socket),
             WebSocketRoute("/ws", serve_socket),
@@ -43,3 +43,5 @@ def application(gateway: Gateway, routes: Sequence[BaseRoute]) -> Starlette:
         middleware=[sharing],
         exception_handlers=EXCEPTION_HANDLERS,
     )
+    app.state.count_refusal = lambda reason: gateway.metrics.refusals.labels(reason, "http").inc()
+    return app

@@ -39,25 +39,29 @@ class Commands:
         self._relay = relay
         self._hub = hub
         self._metrics = metrics
+        self.asking = 0
+        """Requests that have no answer yet."""
 
     async def ask(self, room: Room, ask: Ask) -> Response | ErrorMessage:
         """Never raises; what goes wrong is an error message."""
         began = time.perf_counter()
         method, command = ask.method, ask.command
+        refused: Refusal | None = None
+        self.asking += 1
         try:
             data = await self._answer(room, ask)
-            outcome = "ok"
             message: Response | ErrorMessage = Response(command.id, method.name, data, now_ms())
         except Refusal as refusal:
-            outcome = refusal.reason
+            refused = refusal
             message = error_message(refusal, command.id, method.name)
         except Exception as error:  # noqa: BLE001 - one request must not end the connection
             CONTEXT.set({"room": room.name, "connection": command.connection, "request": command.id})
             log.exception("request.failed", method=method.name, error=repr(error))
-            outcome = "internal"
-            message = error_message(Refusal("internal"), command.id, method.name)
-        self._metrics.requests.labels(method.name, outcome).inc()
-        self._metrics.request_seconds.observe(time.perf_counter() - began)
+            refused = Refusal("internal")
+            message = error_message(refused, command.id, method.name)
+        finally:
+            self.asking -= 1
+        self._metrics.answered(method.name, time.perf_counter() - began, refused)
         return message
 
     async def _answer(self, room: Room, ask: Ask) -> Raw:

@@ -158,6 +158,18 @@ class Connection:
         )
 
     @property
+    def state(self) -> str:
+        """`joining` until it is level with its room; `paused` while its reader does not keep up; else `live`."""
+        if self.room is None or self not in self.room.members:
+            return "joining"
+        return "paused" if self.paused else "live"
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that have not left yet."""
+        return self._outlet.waiting()
+
+    @property
     def _claims(self) -> Claims:
         assert self.session.claims is not None
         return self.session.claims
@@ -174,9 +186,10 @@ class Connection:
     def receive(self, data: bytes) -> None:
         """One frame's payload or one request's body."""
         now = self._heard = time.monotonic()
-        self._gateway.metrics.received.inc(len(data))
         at = now_ms()
-        for effect in self.session.receive(data, self.codec.format, now, at):
+        effects = self.session.receive(data, self.codec.format, now, at)
+        self._gateway.metrics.received(self.session.transport, len(effects), len(data))
+        for effect in effects:
             if self.ended:
                 return
             self._do(effect)
@@ -197,10 +210,11 @@ class Connection:
             case ShowPreview(preview) if room is not None:
                 room.ink(self.user, preview)
             case Reply(ident, method, data):
+                self._gateway.metrics.replied(method)
                 if ident:
                     self.send(Response(ident, method, data, now_ms()))
             case Refuse(refusal, ident, method):
-                self._gateway.metrics.limited.labels(refusal.reason).inc()
+                self._gateway.metrics.refused(method, refusal)
                 self.send(error_message(refusal, ident, method))
             case Authenticate(ident, method, token):
                 self._spawn(self._authenticate(ident, method, token))
@@ -284,7 +298,7 @@ class Connection:
 
     def write_lasting(self, data: bytes) -> None:
         self._missed = True
-        self._gateway.metrics.merged.inc()
+        self._gateway.metrics.skipped.value += 1
         if data:
             self._push(data)
 
@@ -292,10 +306,13 @@ class Connection:
         """What may not be lost: so a reader for whom too much waits already is sent away with its cursor (RS8)."""
         if self.ended:
             return
+        metrics = self._gateway.metrics
         if self._outlet.waiting() > self._gateway.settings.slow_bytes:
-            self._gateway.metrics.slow.inc()
+            metrics.slow.inc()
             self.end(Refusal("slow_consumer"))
         else:
+            metrics.own_messages.value += 1
+            metrics.own_bytes.value += len(data)
             self._outlet.write(data)
 
     def keeps_up(self, ready: bool) -> None:

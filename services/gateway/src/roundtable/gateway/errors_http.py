@@ -100,21 +100,29 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+def _count(request: Request, refusal: Refusal) -> Refusal:
+    """Where the application has metrics."""
+    count: Callable[[str], None] | None = getattr(request.app.state, "count_refusal", None)
+    if count is not None:
+        count(refusal.reason)
+    return refusal
+
+
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return http_error(error)
+    return http_error(_count(request, error))
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = _REASONS.get(error.status_code, "invalid_data" if error.status_code < 500 else "internal")
     text = f"{error.detail}: {request.method} {request.url.path}"[:200]
-    return http_error(Refusal(reason, text), error.status_code, error.headers)
+    return http_error(_count(request, Refusal(reason, text)), error.status_code, error.headers)
 
 
 async def _broken(request: Request, error: Exception) -> Response:
     log.error("http.failed", method=request.method, path=request.url.path[:200], error=repr(error))
-    return http_error(Refusal("internal"))
+    return http_error(_count(request, Refusal("internal")))
 
 
 EXCEPTION_HANDLERS: Final[dict[Any, Callable[[Request, Exception], Awaitable[Response]]]] = {

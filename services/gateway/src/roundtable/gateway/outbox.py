@@ -90,7 +90,18 @@ def _framed(frame: Callable[[ServerMessage], bytes], entry: Entry, user: str, ro
 class Batch:
     """What is told now. `parts` are made when first asked for and shared from then on."""
 
-    __slots__ = ("empty", "entries", "_cursors", "_previews", "_timestamp", "_users", "_gm", "_made")
+    __slots__ = (
+        "empty",
+        "entries",
+        "merged",
+        "messages",
+        "_cursors",
+        "_previews",
+        "_timestamp",
+        "_users",
+        "_gm",
+        "_made",
+    )
 
     def __init__(
         self,
@@ -98,8 +109,12 @@ class Batch:
         cursors: dict[str, bytes],
         previews: list[tuple[str, bytes]],
         timestamp: int,
+        merged: int = 0,
     ) -> None:
         self.entries = entries
+        self.merged = merged
+        """Cursors and previews that are not told because a later one took them in."""
+        self.messages = len(entries) + bool(cursors) + bool(previews)
         self._cursors = cursors
         self._previews = previews
         self._timestamp = timestamp
@@ -152,7 +167,18 @@ class Batch:
 class Outbox:
     """One room's. `hz` limits each local user's cursors, `tick` (seconds) is the least time between two tellings of them."""
 
-    __slots__ = ("_tick", "_hz", "_entries", "_cursors", "_local", "_previews", "_inked", "_paces", "_last")
+    __slots__ = (
+        "_tick",
+        "_hz",
+        "_entries",
+        "_cursors",
+        "_local",
+        "_previews",
+        "_inked",
+        "_paces",
+        "_last",
+        "_merged",
+    )
 
     def __init__(self, tick: float, hz: float) -> None:
         self._tick = tick
@@ -165,11 +191,13 @@ class Outbox:
         self._inked: set[tuple[str, str]] = set()
         self._paces: dict[tuple[str, str], Pace] = {}
         self._last = float("-inf")
+        self._merged = 0
 
     def store(self, entry: Entry) -> None:
         self._entries.append(entry)
 
     def move(self, user: str, x: float, y: float) -> None:
+        self._merged += user in self._cursors
         self._cursors[user] = CursorShown(user, x, y)
         self._local.add(user)
 
@@ -188,6 +216,7 @@ class Outbox:
     def _ink(self, user: str, preview: canvas.Preview) -> None:
         waiting = self._previews.get((user, preview.id))
         if waiting is not None:
+            self._merged += 1
             points = (*waiting.points, *preview.points)[-PREVIEW_POINTS:]
             preview = msgspec.structs.replace(preview, points=points)
         self._previews[user, preview.id] = preview
@@ -237,8 +266,9 @@ class Outbox:
             if (user, ident) in self._inked:
                 self._inked.discard((user, ident))
                 inked.append(Inked(user, preview))
-        batch = Batch(self._entries, cursors, previews, timestamp)
+        batch = Batch(self._entries, cursors, previews, timestamp, self._merged)
         self._entries = []
+        self._merged = 0
         self._last = now
         return batch, Ephemera(tuple(told), tuple(inked)) if told or inked else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw
@@ -196,7 +197,6 @@ class Polling:
         poller = Poller(gateway, connection, room, claims, admitted.role, admitted.address)
         self._pollers[connection] = poller
         room.pollers[poller] = None
-        gateway.metrics.connections.labels("poll").inc()
         gateway.metrics.opened.labels("poll").inc()
         if self._draining:
             poller.end()
@@ -212,6 +212,9 @@ class Polling:
 
     def of(self, connection: str) -> Poller | None:
         return self._pollers.get(connection)
+
+    def all(self) -> Iterable[Poller]:
+        return self._pollers.values()
 
     def check(self, now: float) -> None:
         """Called by the hub: ends those that have not come back."""
@@ -248,7 +251,6 @@ class Polling:
         self._pollers.pop(poller.id, None)
         poller.room.pollers.pop(poller, None)
         gateway.hub.dismiss(poller.user, poller.address)
-        gateway.metrics.connections.labels("poll").dec()
         gateway.metrics.closed.labels("peer").inc()
         gateway.presence.close(poller.room.name, poller.user, poller.claims.username, poller.id)
 

@@ -20,6 +20,7 @@ from roundtable.common.eventlog_jetstream import JetStreamEventLog
 from roundtable.common.schema.log import SERVICES, Service
 from roundtable.common.telemetry import log
 
+from .metrics import GatewayMetrics
 from .outbox import Ephemera, Moved
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -40,8 +41,8 @@ class Listener(Protocol):
     asked: int
     """Times that one said so."""
 
-    def stored(self, service: Service, seq: int, previous: int, payload: bytes) -> None:
-        """A stored message; `previous` is the sequence of the one before it in this room's log."""
+    def stored(self, service: Service, seq: int, previous: int, payload: bytes) -> bool:
+        """A stored message; `previous` is the sequence of the one before it in this room's log. True: it has been told."""
         ...
 
     def heard(self, ephemera: Ephemera) -> None: ...
@@ -52,12 +53,13 @@ class Listener(Protocol):
 
 
 class Relay:
-    def __init__(self, client: Client, commands: CommandClient) -> None:
+    def __init__(self, client: Client, commands: CommandClient, metrics: GatewayMetrics) -> None:
         self.commands: Final = commands
         self.logs: Final[dict[Service, EventLog]] = {
             service: JetStreamEventLog(client, service) for service in SERVICES
         }
         self._client = client
+        self._metrics = metrics
         self._epochs: tuple[str, ...] = ()
         self._outgoing: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(10_000)
         self._sending: asyncio.Task[None] | None = None
@@ -92,7 +94,9 @@ class Relay:
             sequence = headers.get("Nats-Sequence")
             if service is None or sequence is None:
                 return
-            room.stored(service, int(sequence), int(headers.get("Nats-Last-Sequence", 0)), message.data)
+            previous = int(headers.get("Nats-Last-Sequence", 0))
+            if room.stored(service, int(sequence), previous, message.data):
+                self._metrics.stored_at(headers.get("Nats-Time-Stamp", ""))
 
         async def on_ephemera(message: Msg) -> None:
             if message.reply:
@@ -151,6 +155,8 @@ class Relay:
     def _put(self, subject: str, ephemera: Ephemera) -> None:
         if self._client.is_connected and not self._outgoing.full():
             self._outgoing.put_nowait((subject, _encode(ephemera)))
+        else:
+            self._metrics.dropped.value += 1
 
     async def _send(self) -> None:
         while True:

@@ -141,24 +141,26 @@ class Room:
 
     # -- what NATS delivers
 
-    def stored(self, service: Service, seq: int, previous: int, payload: bytes) -> None:
+    def stored(self, service: Service, seq: int, previous: int, payload: bytes) -> bool:
+        """True when it has been told now: not when it was known, or must wait for what comes before it."""
         if self._early is not None:
             self._early.append((service, seq, previous, payload))
-            return
+            return False
         if service in self._filling:
             self._held[service].append((seq, previous, payload))
-            return
+            return False
         at = self.vector.at(service).seq
         if seq <= at:
-            return
+            return False
         if previous > at:
             log.warning("relay.gap", room=self.name, log=service, at=at, previous=previous)
             self._metrics.gaps.inc()
             self.fill(service)
             self._held[service].append((seq, previous, payload))
-            return
+            return False
         self._tell(service, seq, payload)
         self._schedule()
+        return True
 
     def _tell(self, service: Service, seq: int, payload: bytes) -> None:
         events = decode_stored(LogMessage(self.name, seq, payload)).events
@@ -307,10 +309,11 @@ class Room:
 
     # -- reading back
 
-    async def recover(self, text: str) -> Vector | None:
+    async def recover(self, text: str, *, returning: bool = True) -> Vector | None:
         """The place that a client's cursor names, if every event after it can still be told (RS2, RS3).
 
         None for no cursor, for one that is none of ours, and when the way back is not whole. Raises `LogUnavailable`.
+        `returning`: a connection comes back; a poll that only goes on is no news while all is well.
         """
         if not text:
             return None
@@ -323,7 +326,8 @@ class Room:
         except ValueError:
             outcome = "unreadable"
         finally:
-            self._metrics.recoveries.labels(outcome).inc()
+            if returning or outcome != "whole":
+                self._metrics.recoveries.labels(outcome).inc()
         return None
 
     @staticmethod
@@ -439,6 +443,7 @@ class Room:
             self._flush = None
         began = time.perf_counter()
         batch, ephemera = self._outbox.take(time.monotonic(), now_ms())
+        self._metrics.merged.value += batch.merged
         if ephemera is not None and self.company:
             self._relay.tell(self.name, ephemera)
         for poller in self.pollers:
@@ -467,7 +472,7 @@ class Room:
                         if data:
                             member.write(data)
                             written += len(data)
-            self._metrics.told(len(self.members), written, time.perf_counter() - began)
+            self._metrics.told(len(self.members), batch.messages, written, time.perf_counter() - began)
         if self._outbox.due(0.0) is not None:
             self._schedule()
 

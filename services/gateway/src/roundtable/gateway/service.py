@@ -27,6 +27,7 @@ from .config import GatewaySettings
 from .connection import Connection, Outlet
 from .hub import Hub
 from .identity import Identity
+from .measures import measure
 from .metrics import GatewayMetrics
 from .polling import Polling
 from .presence_link import PresenceLink
@@ -42,7 +43,7 @@ class Gateway:
     def __init__(self, process: Process[GatewaySettings], identity: Identity) -> None:
         self.settings: Final = process.settings
         self.metrics: Final = GatewayMetrics(process.registry)
-        self.relay: Final = Relay(process.client, CommandClient(process.client))
+        self.relay: Final = Relay(process.client, CommandClient(process.client), self.metrics)
         self.hub: Final = Hub(self.relay, self.settings, self.metrics)
         self.commands: Final = Commands(self.relay, self.hub, self.metrics)
         self.lease: Final = GatewayLease(process.client, self.settings.instance, self._lease_lost)
@@ -65,6 +66,7 @@ class Gateway:
         self.hub.start(self.polling.check)
         self.presence.start()
         self._process.reconnected.append(self._nats_back)
+        self._process.measures.append(lambda: measure(self))
         for service in SERVICES:
             self._process.checks[service] = self._service_check(service)
 
@@ -95,6 +97,7 @@ class Gateway:
         self._spawn(self.hub.reconnected())
 
     async def _lease_lost(self, _: str) -> None:
+        self.metrics.leases_lost.inc()
         await self.presence.reopen()
         await self.polling.reopen_presence()
 
@@ -164,7 +167,6 @@ class Gateway:
         session.bucket = self.hub.bucket(claims.user_id)
         connection = Connection(self, session, outlet, codec, address)
         self.hub.connections[session.id] = connection
-        self.metrics.connections.labels(session.transport).inc()
         self.metrics.opened.labels(session.transport).inc()
         return connection
 
@@ -172,7 +174,6 @@ class Gateway:
         """From the connection, when it has ended."""
         if self.hub.connections.pop(connection.session.id, None) is not None:
             self.hub.dismiss(connection.user, connection.address)
-            self.metrics.connections.labels(connection.session.transport).dec()
 
     def guest_of(self, connection: str) -> Claims | None:
         """In development a guest has no token, so the connection's id says who asks."""

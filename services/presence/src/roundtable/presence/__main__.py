@@ -11,7 +11,7 @@ from roundtable.common.leases import GatewayLeases
 from roundtable.common.runtime import Process, main
 
 from .config import PresenceSettings
-from .reaper import Reaper
+from .reaper import Reaper, ReaperMetrics
 from .service import PresenceDomain
 
 
@@ -19,7 +19,12 @@ async def reap(
     process: Process[PresenceSettings], handler: CommandHandler[Any, Any, Any], service: CommandService
 ) -> Stop:
     """Whoever's gateway has died goes offline, though it said nothing (PR2)."""
-    reaper = Reaper(handler, GatewayLeases(process.client), lambda: service.membership.owned)
+    reaper = Reaper(
+        handler,
+        GatewayLeases(process.client),
+        lambda: service.membership.owned,
+        ReaperMetrics(process.registry),
+    )
     await reaper.start(process.client)
     return reaper.stop
 

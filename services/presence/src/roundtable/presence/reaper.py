@@ -26,6 +26,7 @@ from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from roundtable.common import subjects
 from roundtable.common.command_handler import CommandHandler, now_ms
@@ -34,7 +35,7 @@ from roundtable.common.leases import GatewayLeases
 from roundtable.common.room import Room
 from roundtable.common.sharding import partition_of
 from roundtable.common.tasks import end
-from roundtable.common.telemetry import log
+from roundtable.common.telemetry import FAST, log
 
 from .decider import Command, DropGateways, Fact, State
 
@@ -66,6 +67,26 @@ class LiveLeases(Protocol):
         ...
 
 
+class ReaperMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.leases = Gauge(
+            "roundtable_presence_leases",
+            "Gateways whose lease is live, as this replica last saw",
+            registry=registry,
+        )
+        self.dead = Counter(
+            "roundtable_presence_dead_gateways",
+            "Gateways that this replica found dead with connections left in its rooms",
+            registry=registry,
+        )
+        self.sweep_seconds = Histogram(
+            "roundtable_presence_sweep_seconds",
+            "Looking through all occupied rooms of this replica",
+            buckets=FAST,
+            registry=registry,
+        )
+
+
 class SweepIncomplete(Exception):
     """Some rooms could not be looked at; the next sweep will."""
 
@@ -85,6 +106,7 @@ class Reaper:
         handler: CommandHandler[State, Command, Fact],
         leases: LiveLeases,
         owned: Callable[[], frozenset[int]],
+        metrics: ReaperMetrics,
         *,
         clock: Callable[[], int] = now_ms,
         timing: Timing = USUAL,
@@ -92,6 +114,7 @@ class Reaper:
         self._handler = handler
         self._leases = leases
         self._owned = owned
+        self._metrics = metrics
         self._clock = clock
         self._timing = timing
         self._wanted = True
@@ -170,6 +193,7 @@ class Reaper:
             dead -= await self._leases.live_gateways()
         if dead:
             haunted = [name for name, gateways in named.items() if gateways & dead]
+            self._metrics.dead.inc(len(dead))
             log.info("gateways.dead", gateways=sorted(dead), rooms=len(haunted))
             failed |= await _each(haunted, lambda name: self._drop(name, dead))
         fresh, self._unarmed = self._unarmed, set()
@@ -201,12 +225,14 @@ class Reaper:
             self._wanted = True
             self._deafen(owned)
         live = await self._leases.live_gateways()
+        self._metrics.leases.set(len(live))
         if not self._known <= live or time.monotonic() - self._swept_at >= self._timing.every:
             self._wanted = True
         self._known |= live
         if self._wanted and time.monotonic() >= self._calm_from:
             self._wanted = False
-            await self.sweep()
+            with self._metrics.sweep_seconds.time():
+                await self.sweep()
             self._swept_for, self._swept_at, self._known = owned, time.monotonic(), live
 
     def _remembered(self, owned: frozenset[int]) -> dict[str, int]:

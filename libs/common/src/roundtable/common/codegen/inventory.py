@@ -44,7 +44,9 @@ def _classes(suffix: str) -> Iterator[type[Any]]:
 
 
 def _owner(kind: type[Any]) -> str:
-    """Who reads or has it, in words."""
+    """Who reads or has it, in words; a class of `common` that only some have says so itself."""
+    if hasattr(kind, "OF"):
+        return str(kind.OF)
     _, package, *rest = kind.__module__.split(".")
     if package != "common":
         return package
@@ -119,7 +121,9 @@ class _Recorder(CollectorRegistry):
 
 def metrics_page() -> str:
     rows = []
-    for kind in sorted(_classes("Metrics"), key=lambda k: (_owner(k) != "all", _owner(k))):
+    for kind in sorted(
+        _classes("Metrics"), key=lambda k: (("all", "services").count(_owner(k)) == 0, _owner(k))
+    ):
         registry = _Recorder()
         kind(registry, "…") if "service" in inspect.signature(kind).parameters else kind(registry)
         for collector in registry.collectors:
@@ -139,5 +143,6 @@ def metrics_page() -> str:
         HEAD + "# Metrics\n\n"
         "Every program serves these to Prometheus at `/metrics` on its HTTP port, besides those of its process and of Python\n"
         "(`process_…`, `python_…`). No label ever names a room, a user or an address. Times are in seconds; a histogram has\n"
-        "`_bucket`, `_sum` and `_count`.\n\n" + table(("metric", "type", "labels", "of", "means"), rows)
+        '`_bucket`, `_sum` and `_count`. "services" are canvas, presence and activity.\n\n'
+        + table(("metric", "type", "labels", "of", "means"), rows)
     )

@@ -71,4 +71,4 @@ async def freeze(server: NatsServer, client: Client) -> None:
 
 
 def metrics() -> ServiceMetrics:
-    return ServiceMetrics(CollectorRegistry(), "test")
+    return ServiceMetrics(CollectorRegistry())

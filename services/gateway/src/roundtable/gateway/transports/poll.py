@@ -62,7 +62,10 @@ def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
             finally:
                 gone.cancel()
                 gateway.polling.end(poller)
-            return _response(room, found, _format(request))
+            response = _response(room, found, _format(request))
+            gateway.metrics.own_messages.value += len(found.events)
+            gateway.metrics.own_bytes.value += len(response.body)
+            return response
 
     return poll
 
@@ -103,7 +106,7 @@ async def _events(
     timeout: float,
 ) -> _Found:
     text = request.query_params.get("cursor") or request.headers.get("last-event-id", "")
-    place = await room.recover(text)
+    place = await room.recover(text, returning=not known)
     opening: list[ServerEvent] = []
     if place is None:
         opening, place = await poller.open_fresh(room)

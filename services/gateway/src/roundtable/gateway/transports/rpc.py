@@ -40,7 +40,6 @@ def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         admitted = await enter(gateway, request)
         named = connection_id(request)
         body = await read_body(request, gateway.settings.message_bytes, gateway.settings.body_timeout)
-        gateway.metrics.received.inc(len(body))
         decode_client(body, fmt)  # a body that cannot be read fails as a whole
         CONTEXT.set({"connection": named, "room": admitted.room})
         session = Session(
@@ -54,7 +53,9 @@ def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         at = gateway.now_ms()
         answers: list[Answer | ErrorMessage] = []
         async with gateway.hub.live(admitted.room) as room:
-            for effect in session.receive(body, fmt, gateway.now(), at):
+            effects = session.receive(body, fmt, gateway.now(), at)
+            gateway.metrics.received("rpc", len(effects), len(body))
+            for effect in effects:
                 answer = await _do(gateway, room, admitted, named, effect)
                 if answer is not None:
                     answers.append(answer)
@@ -79,9 +80,10 @@ async def _do(
             message = await gateway.commands.ask(room, effect)
             return message if effect.answered or isinstance(message, ErrorMessage) else None
         case Reply(ident, method, data):
+            gateway.metrics.replied(method)
             return Answer(ident, method, data, gateway.now_ms()) if ident else None
         case Refuse(refusal, ident, method):
-            gateway.metrics.limited.labels(refusal.reason).inc()
+            gateway.metrics.refused(method, refusal)
             return error_message(refusal, ident, method)
         case MoveCursor(x, y):
             room.move(admitted.claims.user_id, x, y)
