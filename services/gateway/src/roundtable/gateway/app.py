@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from .errors_http import EXCEPTION_HANDLERS
+from .exports.routes import export_routes
 from .service import Gateway
 from .specs import spec_routes
 from .transports import poll, rpc, sse, websocket
@@ -25,7 +26,7 @@ def application(gateway: Gateway, routes: Sequence[BaseRoute]) -> Starlette:
         allow_origins=[each.lower().rstrip("/") for each in gateway.settings.allowed_origins],
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Accept"],
-        expose_headers=["Retry-After"],
+        expose_headers=["Content-Disposition", "Retry-After"],
         max_age=600,
     )
 
@@ -38,6 +39,7 @@ def application(gateway: Gateway, routes: Sequence[BaseRoute]) -> Starlette:
             Route("/sse", sse.endpoint(gateway)),
             Route("/poll", poll.endpoint(gateway)),
             Route("/rpc", rpc.endpoint(gateway), methods=["POST"]),
+            *export_routes(gateway),
             *routes,
         ],
         middleware=[sharing],

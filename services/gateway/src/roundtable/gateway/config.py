@@ -77,6 +77,12 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     refresh_days: Annotated[
         float, Meta(gt=0, le=366, description="Days that a refresh token lives after its last use (AU4)")
     ] = 30.0
+    max_exports: Annotated[
+        int, Meta(ge=1, le=64, description="Exports of rooms that are made at once (OP4); others wait")
+    ] = 2
+    export_seconds: Annotated[
+        float, Meta(gt=0, le=600, description="Seconds that the making of one may take")
+    ] = 30.0
     auth_requests_per_minute: Annotated[
         int, Meta(ge=0, description="`/auth/*` requests a minute from one address; 0: no limit")
     ] = 60

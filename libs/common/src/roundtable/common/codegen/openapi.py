@@ -195,7 +195,7 @@ def _exports() -> Document:
         answer = {"200": {"description": f"{text}.", "content": {media: {"schema": schema}}}}
         ident = "export" + "".join(part.capitalize() for part in name.split("."))
         paths[f"/rooms/{{room}}/{name}"] = {
-            "get": _operation("exports", ident, text, ["roomPath"], [400, 401, 403, 503], answer)
+            "get": _operation("exports", ident, text, ["roomPath"], [400, 401, 403, 429, 503], answer)
         }
     return paths
 

@@ -29,8 +29,11 @@ def client_address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-async def enter(gateway: Gateway, request: Request) -> Admitted:
-    """Raises `Refusal`. In development a request without a token is a guest: the one of its `connection`, if it names one."""
+async def enter(gateway: Gateway, request: Request, room: str | None = None) -> Admitted:
+    """To that room, else to the one that the query names. Raises `Refusal`.
+
+    In development a request without a token is a guest: the one of its `connection`, if it names one.
+    """
     if request.method == "HEAD":
         raise HTTPException(405, "Method Not Allowed")
     gateway.check_open()
@@ -43,7 +46,7 @@ async def enter(gateway: Gateway, request: Request) -> Admitted:
         claims = await gateway.identity.of(credentials)
     if claims is None:
         raise Refusal("auth_required", "Send a token as `Authorization: Bearer`, or a `ticket`")
-    room = gateway.room_for(request.query_params.get("room"), claims)
+    room = gateway.room_for(request.query_params.get("room") if room is None else room, claims)
     role = claims.role_in(room)
     assert role is not None
     return Admitted(claims, room, role, client_address(request))
