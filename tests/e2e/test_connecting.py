@@ -80,6 +80,15 @@ async def test_any_other_name_of_a_room_is_refused(player: Players, name: str) -
     )
 
 
+@pytest.mark.rule("CO1")
+async def test_an_impossible_room_is_refused_before_anybody_says_who_they_are(everyone: Players) -> None:
+    for transport in TRANSPORTS:
+        end = await everyone.turned_away(
+            "", room="no such room", query="room=no+such+room", transport=transport
+        )
+        assert end == (1008, "invalid_room"), transport
+
+
 @pytest.mark.rule("CO1", "EN7")
 @pytest.mark.parametrize(("method", "path"), [("GET", "/sse"), ("GET", "/poll"), ("POST", "/rpc")])
 async def test_over_http_an_impossible_room_is_a_bad_request(table: System, method: str, path: str) -> None:

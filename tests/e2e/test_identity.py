@@ -591,6 +591,17 @@ async def test_the_list_of_allowed_origins_is_a_setting(player: Players, particu
         assert end == (1008, "origin_refused")
 
 
+@pytest.mark.rule("AU6", "AU2", "AU4")
+@pytest.mark.parametrize("path", ["/auth/ticket", "/auth/refresh", "/auth/logout"])
+async def test_nobody_asks_for_tokens_from_a_page_of_another_origin(table: System, path: str) -> None:
+    headers = {"Authorization": f"Bearer {token('ann')}"}
+    async with http(table.gateway) as client:
+        theirs = await client.post(path, headers=headers | {"Origin": "https://elsewhere.example"})
+        ours = await client.post(path, headers=headers | {"Origin": table.gateway.http})
+    assert (theirs.status_code, theirs.json()["error"]["reason"]) == (403, "origin_refused")
+    assert ours.status_code != 403
+
+
 # Roles
 
 

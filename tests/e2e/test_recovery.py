@@ -442,6 +442,21 @@ async def test_a_repeated_roll_has_the_same_result(player: Players) -> None:
     assert len(rolls["activities"]) == 1
 
 
+@pytest.mark.rule("RS6", "PR3")
+async def test_a_repeated_change_of_presence_changes_nothing_and_gets_the_first_answer(
+    player: Players,
+) -> None:
+    ann = await player("ann")
+    again = await player("ann", at=1)
+    first = await ann.request("presence.update", {"status": "away"}, ident="away")
+    await ann.tell("presence.cursor", {"x": 1, "y": 1})
+    await ann.request("presence.update", {"status": "online"})
+    for each in (ann, again):
+        assert await each.request("presence.update", {"status": "away"}, ident="away") == first
+    (me,) = (await ann.request("presence.list"))["presence"]
+    assert me["status"] == "online"
+
+
 @pytest.mark.rule("RS6")
 async def test_a_request_that_is_asked_everywhere_at_once_takes_effect_once(player: Players) -> None:
     there = [await player("ann", at=number % 2) for number in range(4)]

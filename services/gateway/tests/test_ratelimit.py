@@ -35,12 +35,18 @@ def test_the_clock_going_back_gives_no_tokens() -> None:
 
 
 @pytest.mark.rule("LI2")
-def test_the_hundred_and_first_refusal_within_a_minute_is_one_too_many() -> None:
+def test_the_hundredth_refusal_within_any_minute_is_one_too_many() -> None:
     refusals = Refusals()
-    assert not any(refusals.add(1.0) for _ in range(100))
+    assert not any(refusals.add(1.0) for _ in range(99))
     assert refusals.add(1.0)
     later = Refusals()
     assert not any(later.add(n) for n in range(1000))
+    across = Refusals()
+    assert not any(across.add(at) for at in (0.0, *[55.0] * 98))
+    assert across.add(59.9)
+    assert not across.add(115.0)
+    assert across.past(175.0)
+    assert not across.past(174.0)
 
 
 @pytest.mark.rule("PR4", "CV4")

@@ -186,7 +186,8 @@ class Process(Generic[T]):
         )
 
     async def _readyz(self, _: Request) -> Response:
-        faults = {name: fault for name, check in self.checks.items() if (fault := await _fault(check))}
+        found = await asyncio.gather(*map(_fault, self.checks.values()))
+        faults = {name: fault for name, fault in zip(self.checks, found, strict=True) if fault}
         if self.stopping.is_set():
             faults["process"] = "draining"
         body = {

@@ -51,6 +51,7 @@ async def start(process: Process[GatewaySettings]) -> Stop:
             requests_per_minute=auth_limit,
             body_limit=settings.message_bytes,
             body_seconds=settings.body_timeout,
+            check_origin=gateway.check_origin,
         ),
     ]
     await process.serve(

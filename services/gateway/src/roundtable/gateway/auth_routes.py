@@ -79,13 +79,21 @@ def auth_routes(
     body_limit: int = BODY_LIMIT,
     body_seconds: float = BODY_SECONDS,
     address_of: Callable[[Request], str] = client_address,
+    check_origin: Callable[[str | None, str | None], None] = lambda *_: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Route]:
-    """The routes. Raises `ConfigError` if development tokens are wanted and there is no secret to sign them with."""
+    """The routes. Raises `ConfigError` if development tokens are wanted and there is no secret to sign them with.
+
+    `check_origin` is given the headers `Origin` and `Host`, and raises `Refusal` for a page that may not ask (AU6).
+    """
     authenticator, sessions = identity.authenticator, identity.sessions
     limit = AddressLimit(requests_per_minute, clock)
     if dev_auth and not authenticator.can_issue:
         raise ConfigError("ROUNDTABLE_DEV_AUTH=1 needs ROUNDTABLE_JWT_SECRET, to sign its tokens with")
+
+    def admit(request: Request) -> None:
+        check_origin(request.headers.get("origin"), request.headers.get("host"))
+        limit.take(address_of(request))
 
     def tokens(grant: Grant) -> Response:
         token, expires_at = authenticator.issue(grant.claims, grant.ttl_s)
@@ -98,27 +106,27 @@ def auth_routes(
         return credentials.secret
 
     async def token(request: Request) -> Response:
-        limit.take(address_of(request))
+        admit(request)
         if not dev_auth:
             raise Refusal("unknown_method", "This server issues no tokens: they come from whoever runs it")
         wanted = await read_json(request, TokenRequest, body_limit, body_seconds)
         return tokens(await sessions.start_family(_claims(wanted), wanted.ttl or token_s))
 
     async def refresh(request: Request) -> Response:
-        limit.take(address_of(request))
+        admit(request)
         if not authenticator.can_issue:
             raise Refusal("unknown_method", "This server issues no tokens: refresh them where they came from")
         wanted = await read_json(request, RefreshRequest, body_limit, body_seconds)
         return tokens(await sessions.rotate(wanted.refresh_token))
 
     async def ticket(request: Request) -> Response:
-        limit.take(address_of(request))
+        admit(request)
         claims = await identity.of_token(bearer(request))
         return json_response(Ticket(*await sessions.issue_ticket(claims)))
 
     async def logout(request: Request) -> Response:
         """Again for the same session: 204 again, as the first answer may have been lost."""
-        limit.take(address_of(request))
+        admit(request)
         claims = await identity.verified(bearer(request))
         if not claims.session:
             raise Refusal("invalid_data", "The token has neither `sid` nor `jti`: it names no session to end")

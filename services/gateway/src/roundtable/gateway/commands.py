@@ -26,7 +26,6 @@ from .session import Ask
 REACH: Final = 2.0
 """Seconds that an answer waits for its event to come round; then it goes ahead of it."""
 
-_presence = msgspec.json.Decoder(PresenceData).decode
 _presence_list = msgspec.json.Decoder(PresenceList).decode
 
 
@@ -76,8 +75,6 @@ class Commands:
         if method.cursor:
             cursor = room.cursor_of(method.service, position).encode()
             return Raw(bytes(data)[:-1] + b',"cursor":"' + cursor + b'"}')
-        if method.answer is PresenceData:
-            return to_json(self.presence_now(room, _presence(data)))
         if method.answer is PresenceList:
             people = _presence_list(data).presence
             return to_json(PresenceList(tuple(self.presence_now(room, each) for each in people)))

@@ -19,7 +19,7 @@ from roundtable.common.telemetry import log
 
 from .config import GatewaySettings
 from .metrics import GatewayMetrics
-from .ratelimit import TokenBucket
+from .ratelimit import Refusals, TokenBucket
 from .relay import Relay
 from .room import Room
 
@@ -41,6 +41,7 @@ class Hub:
         self._users: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._buckets: dict[str, TokenBucket] = {}
+        self._refusals: dict[str, Refusals] = {}
         self._subscriptions: dict[Room, list[Subscription]] = {}
         self._seen: dict[tuple[str, str], int] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -126,6 +127,9 @@ class Hub:
         for user, bucket in tuple(self._buckets.items()):
             if not self._users[user] and bucket.full(now):
                 del self._buckets[user]
+        for user, refusals in tuple(self._refusals.items()):
+            if refusals.past(now):
+                del self._refusals[user]
 
     # -- what no event has betrayed
 
@@ -221,6 +225,10 @@ class Hub:
         if bucket is None:
             bucket = self._buckets[user] = TokenBucket(most, most, time.monotonic())
         return bucket
+
+    def refusals(self, user: str) -> Refusals:
+        """Those of a user by /rpc, where each request is a session of its own."""
+        return self._refusals.setdefault(user, Refusals())
 
     # -- signs of life
 

@@ -162,6 +162,8 @@ class Polling:
         try:
             if poller is not None and poller.ended:
                 self._close(poller)
+                if poller.refusal is not None:
+                    raise poller.refusal
                 poller = None
             if poller is None:
                 poller = await self._open(room, named or gateway.new_connection_id(), admitted)
@@ -209,6 +211,8 @@ class Polling:
         self._gateway.hub.seen(poller.room.name, poller.user, now_ms())
         if not poller.polls:
             poller.expires = time.monotonic() + LIVES_ON
+            if poller.refusal is not None:  # it has just been told
+                self._close(poller)
 
     def of(self, connection: str) -> Poller | None:
         return self._pollers.get(connection)
@@ -248,7 +252,9 @@ class Polling:
 
     def _close(self, poller: Poller) -> None:
         gateway = self._gateway
-        self._pollers.pop(poller.id, None)
+        if self._pollers.get(poller.id) is not poller:
+            return
+        del self._pollers[poller.id]
         poller.room.pollers.pop(poller, None)
         gateway.hub.dismiss(poller.user, poller.address)
         gateway.metrics.closed.labels("peer").inc()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
-REFUSALS_AT_MOST: Final = 100
-"""In a minute; the next one closes the connection (LI2)."""
+REFUSALS: Final = 100
+"""In a minute: the last of them closes the connection (LI2)."""
 
 
 class TokenBucket:
@@ -55,17 +56,18 @@ class Pace:
 
 
 class Refusals:
-    """Counts `rate_limited` answers of one connection in fixed minutes."""
+    """The times of the latest `rate_limited` answers of one connection."""
 
-    __slots__ = ("_since", "_count")
+    __slots__ = ("_times",)
 
     def __init__(self) -> None:
-        self._since = float("-inf")
-        self._count = 0
+        self._times: deque[float] = deque(maxlen=REFUSALS)
 
     def add(self, now: float) -> bool:
-        """True when there were too many."""
-        if now - self._since >= 60:
-            self._since, self._count = now, 0
-        self._count += 1
-        return self._count > REFUSALS_AT_MOST
+        """True when that makes a hundred within a minute."""
+        self._times.append(now)
+        return len(self._times) == REFUSALS and now - self._times[0] < 60
+
+    def past(self, now: float) -> bool:
+        """Whether all of them are forgotten."""
+        return not self._times or now - self._times[-1] >= 60

@@ -37,7 +37,7 @@ from .session import Effect, Refuse, Reply, Session
 
 
 class Gateway:
-    GUEST_WAIT: ClassVar[float] = 0.1
+    GUEST_WAIT: ClassVar[float] = 0.25
     """Seconds that a development guest's connection waits for a first message, which may be a login."""
 
     def __init__(self, process: Process[GatewaySettings], identity: Identity) -> None:
@@ -108,6 +108,8 @@ class Gateway:
 
     def _service_check(self, service: Service) -> Check:
         async def check() -> str:
+            if not self.relay.connected:
+                return "not known without NATS"
             return "" if await self.relay.commands.alive(service) else "no replica answers"
 
         return check
@@ -146,11 +148,16 @@ class Gateway:
             "origin_refused", f"Pages of {origin[:200]} may not connect here (ROUNDTABLE_ALLOWED_ORIGINS)"
         )
 
-    def room_for(self, asked: str | None, claims: Claims) -> str:
-        """The room of a connection (CO1, CO2). Raises `Refusal`: `invalid_room`, or `forbidden` without a role there."""
-        room = asked if asked is not None else claims.default_room or "lobby"
-        if not is_room(room):
+    @staticmethod
+    def check_room(asked: str | None) -> None:
+        """What can be no room's name is refused to whoever asks (CO1)."""
+        if asked is not None and not is_room(asked):
             raise Refusal("invalid_room", "A room's name is 1 to 64 letters, digits, `_` and `-`")
+
+    @staticmethod
+    def room_for(asked: str | None, claims: Claims) -> str:
+        """The room of a connection (CO2). Raises `Refusal("forbidden")` without a role there."""
+        room = asked if asked is not None else claims.default_room or "lobby"
         if claims.role_in(room) is None:
             raise Refusal("forbidden", f"The token is not good for the room {room}")
         return room
@@ -200,6 +207,12 @@ class Gateway:
             claims = connection.session.claims
             if claims is not None and claims.session == session:
                 connection.end(Refusal("revoked"))
+
+    def end_connection(self, connection: str, user: str, refusal: Refusal) -> None:
+        """Whoever reads by SSE or polls is sent away for what they did by /rpc (LI2), if they read here."""
+        found = self.hub.connections.get(connection) or self.polling.of(connection)
+        if found is not None and found.user == user:
+            found.end(refusal)
 
     # -- before a login
 

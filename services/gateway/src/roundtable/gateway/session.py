@@ -91,6 +91,7 @@ class Session:
         claims: Claims | None,
         role: Role,
         bucket: TokenBucket | None,
+        refusals: Refusals | None = None,
     ) -> None:
         self.id = connection_id
         self.room = room
@@ -100,7 +101,7 @@ class Session:
         self.bucket = bucket
         """Shared by all connections of the user at this gateway; None: no limit."""
         self.last_message = 0.0
-        self._refusals: Refusals | None = None
+        self._refusals = refusals
 
     def receive(self, data: bytes, fmt: Format, now: float, now_ms: int) -> list[Effect]:
         """What one frame or request body means: an effect for each of its messages, in order.

@@ -49,6 +49,7 @@ def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
             admitted.claims,
             admitted.role,
             gateway.hub.bucket(admitted.claims.user_id),
+            gateway.hub.refusals(admitted.claims.user_id),
         )
         at = gateway.now_ms()
         answers: list[Answer | ErrorMessage] = []
@@ -91,8 +92,8 @@ async def _do(
             room.ink(admitted.claims.user_id, preview)
         case Authenticate(ident, method, token):
             return await _authenticate(gateway, admitted, named, ident, method, token)
-        case End():
-            pass
+        case End(refusal):
+            gateway.end_connection(named, admitted.claims.user_id, refusal)
     return None
 
 

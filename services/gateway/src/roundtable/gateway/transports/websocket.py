@@ -49,6 +49,7 @@ async def _serve(gateway: Gateway, socket: WebSocket, protocol: WebSocketProtoco
     """Raises `Refusal` with what the socket is to be closed with."""
     gateway.check_open()
     gateway.check_origin(socket.headers.get("origin"), socket.headers.get("host"))
+    gateway.check_room(socket.query_params.get("room"))
     credentials = credentials_of(socket.headers, socket.scope["subprotocols"], socket.query_params)
     claims = await gateway.identity.of(credentials) if credentials is not None else None
     session = Session(gateway.new_connection_id(), "", "websocket", None, "spectator", None)
