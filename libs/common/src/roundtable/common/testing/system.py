@@ -111,7 +111,10 @@ class Program:
 
 
 class System:
-    """`gateways` and `replicas` say how many of each; `settings` are further ROUNDTABLE_ variables, without the prefix."""
+    """`gateways` and `replicas` say how many of each; `settings` are further ROUNDTABLE_ variables, without the prefix.
+
+    `nats` is added to the configuration of its server.
+    """
 
     def __init__(
         self,
@@ -121,9 +124,10 @@ class System:
         replicas: int = 1,
         sync: bool = False,
         settings: dict[str, str] | None = None,
+        nats: str = "",
     ) -> None:
         self.home = home
-        self.nats = NatsServer(home, jetstream="sync_interval: always" if sync else "")
+        self.nats = NatsServer(home, extra=nats, jetstream="sync_interval: always" if sync else "")
         self._counts = {"gateway": gateways} | dict.fromkeys(SERVICES, replicas)
         self._settings = settings or {}
         self.programs: list[Program] = []
