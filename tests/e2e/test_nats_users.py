@@ -199,7 +199,7 @@ async def test_no_program_may_say_or_hear_what_is_anothers(house: House, user: s
 
 async def test_nobody_comes_in_with_a_wrong_password_or_without_tls(house: House) -> None:
     errors: list[str] = []
-    with pytest.raises(nats.errors.Error, match="(?i)authorization"):
+    with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
         await house.connect("gateway", errors, "wrong")
     _, port = house.system.nats.url.rsplit(":", 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
