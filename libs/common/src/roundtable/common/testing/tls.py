@@ -1,4 +1,4 @@
-"""Test layer: certificates of one's own: an authority that lives for a day, and what it signs for servers."""
+"""Test layer: certificates of one's own: an authority that lives for a day or as told, and what it signs for servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LIFE = datetime.timedelta(days=1)
+A_DAY = datetime.timedelta(days=1)
 
 
 class Pair(NamedTuple):
@@ -23,7 +23,8 @@ class Pair(NamedTuple):
 
 
 class Authority:
-    def __init__(self, name: str = "Roundtable test authority") -> None:
+    def __init__(self, name: str = "Roundtable test authority", life: datetime.timedelta = A_DAY) -> None:
+        self._life = life
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = x509.KeyUsage(
@@ -37,7 +38,7 @@ class Authority:
             encipher_only=False,
             decipher_only=False,
         )
-        builder = _builder(self._name, self._name, self._key.public_key())
+        builder = self._builder(self._name, self._key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(usage, critical=True)
         self._certificate = builder.sign(self._key, hashes.SHA256())
@@ -53,7 +54,7 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
-            _builder(subject, self._name, key.public_key())
+            self._builder(subject, key.public_key())
             .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(usage, critical=False)
@@ -68,20 +69,17 @@ class Authority:
             ),
         )
 
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + LIFE)
-    )
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + self._life)
+        )
 
 
 def _general(name: str) -> x509.GeneralName:
