@@ -76,6 +76,9 @@ fmt: $(SETUP) ## format the code, sort imports, mend what can be mended
 e2e: $(SETUP) ## only the end-to-end tests
 	$(PY) -m pytest $(E2E)
 
+soak: $(SETUP) ## five minutes of use while processes die at random (SECONDS=300 SEED=n)
+	@$(PY) -m tests.chaos.soak --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
+
 fuzz: $(SETUP) ## all parsers under a fuzzer, a minute each (FUZZ_SECONDS=60)
 	@$(PY) tests/fuzz/fuzz.py --seconds $(or $(FUZZ_SECONDS),60) $(if $(SEED),--seed $(SEED))
 

@@ -150,13 +150,13 @@ class Gateway:
 
     @staticmethod
     def check_room(asked: str | None) -> None:
-        """What can be no room's name is refused to whoever asks (CO1)."""
+        """What can be no room's name is refused whoever asks (CO1). Raises `Refusal("invalid_room")`."""
         if asked is not None and not is_room(asked):
             raise Refusal("invalid_room", "A room's name is 1 to 64 letters, digits, `_` and `-`")
 
-    @staticmethod
-    def room_for(asked: str | None, claims: Claims) -> str:
-        """The room of a connection (CO2). Raises `Refusal("forbidden")` without a role there."""
+    def room_for(self, asked: str | None, claims: Claims) -> str:
+        """The room of a connection (CO1, CO2). Raises `Refusal`: `invalid_room`, or `forbidden` without a role there."""
+        self.check_room(asked)
         room = asked if asked is not None else claims.default_room or "lobby"
         if claims.role_in(room) is None:
             raise Refusal("forbidden", f"The token is not good for the room {room}")

@@ -21,6 +21,7 @@ MASK: Final = b"\x11\x22\x33\x44"
 class Frame(NamedTuple):
     opcode: int
     payload: bytes
+    rsv: int = 0
 
 
 class Gone(ConnectionError):
@@ -169,7 +170,7 @@ class Wire:
             length = int.from_bytes(await self.exactly(2, wait), "big")
         elif length == 127:
             length = int.from_bytes(await self.exactly(8, wait), "big")
-        return Frame(first & 0x0F, await self.exactly(length, wait))
+        return Frame(first & 0x0F, await self.exactly(length, wait), first >> 4 & 7)
 
     async def say(self, message: Any) -> None:
         await self.send(frame(TEXT, json.dumps(message).encode()))
