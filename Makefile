@@ -3,12 +3,12 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 SETUP := $(VENV)/.setup-done
-PACKAGES := libs/common services/gateway services/canvas services/presence services/activity
+PACKAGES := libs/common services/gateway services/canvas services/presence services/activity clients/python
 LOCK := requirements/dev.txt
 DEPLOY := .venv-deploy
 DEPLOY_SETUP := $(DEPLOY)/.setup-done
-CODE := libs services tests $(wildcard bench deploy conftest.py)
-TESTS := $(wildcard libs/common/tests services/*/tests tests/spec tests/contract)
+CODE := libs services clients/python tests $(wildcard bench deploy conftest.py)
+TESTS := $(wildcard libs/common/tests services/*/tests clients/python/tests tests/spec tests/contract)
 E2E := $(wildcard tests/e2e tests/chaos)
 COMMON := libs/common/src/roundtable/common
 FIND_PYTHON := for p in "$$PYTHON" python3 python3.14 python3.13 python3.12 python3.11; do \

@@ -13,7 +13,10 @@ import pytest
 from roundtable.common import VERSION
 
 ROOT = Path(__file__).parents[2]
-PROJECTS = sorted([*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")])
+SERVED = sorted([*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")])
+"""What a deployment installs; its library and the services."""
+CLIENT = ROOT / "clients/python/pyproject.toml"
+PROJECTS = [*SERVED, CLIENT]
 HOSTS = tuple(
     ".".join(parts)
     for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"))
@@ -23,6 +26,13 @@ HOSTS = tuple(
 def project(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = tomllib.loads(path.read_text())["project"]
     return content
+
+
+def needs(path: Path) -> list[str]:
+    """All requirements, those of extras too."""
+    content = project(path)
+    extras: dict[str, list[str]] = content.get("optional-dependencies", {})
+    return [*content["dependencies"], *(line for lines in extras.values() for line in lines)]
 
 
 def name(requirement: str) -> str:
@@ -48,21 +58,31 @@ def pages() -> list[Path]:
 
 def test_all_distributions_have_one_version() -> None:
     assert {project(path)["version"] for path in PROJECTS} == {VERSION}
-    pins = {
-        pin
+    ours = {
+        path.parent.name: [pin for pin in needs(path) if name(pin).startswith("roundtable")]
         for path in PROJECTS
-        for pin in project(path)["dependencies"]
-        if name(pin).startswith("roundtable")
     }
-    assert pins == {f"roundtable-common=={VERSION}"}
+    common, service = f"roundtable-common=={VERSION}", f"roundtable-common[service]=={VERSION}"
+    assert ours == {
+        "common": [],
+        "python": [common],
+        **{each: [service] for each in ("activity", "canvas", "gateway", "presence")},
+    }
 
 
 def test_the_runtime_lock_holds_what_the_distributions_need_and_nothing_else() -> None:
-    needed = {name(line) for path in PROJECTS for line in project(path)["dependencies"]} - {
-        "roundtable-common"
-    }
+    needed = {name(line) for path in SERVED for line in needs(path)} - {"roundtable-common"}
     asked = (ROOT / "requirements/runtime.in").read_text().splitlines()
     assert {name(line) for line in asked if line and line[0] not in "#-"} == needed
+
+
+def test_the_client_drags_in_nothing_but_its_two_libraries_and_the_schema() -> None:
+    common = ROOT / "libs/common/pyproject.toml"
+    assert [name(line) for line in project(common)["dependencies"]] == ["msgspec"]
+    needed = {name(line) for line in needs(CLIENT)}
+    assert needed == {"httpx", "msgspec", "roundtable-common", "websockets"}
+    locked = (ROOT / "requirements/dev.txt").read_text()
+    assert all(f"\n{each}==" in locked for each in needed - {"roundtable-common"})
 
 
 def test_the_locks_agree_and_every_package_has_hashes() -> None:
@@ -91,7 +111,7 @@ def test_the_namespace_has_no_init_and_every_package_is_typed() -> None:
         assert not (space / "__init__.py").exists()
         (package,) = [folder for folder in space.iterdir() if (folder / "__init__.py").exists()]
         assert (package / "py.typed").exists()
-        assert package.name == path.parent.name
+        assert package.name == ("client" if path == CLIENT else path.parent.name)
 
 
 def test_decisions_are_numbered_and_the_index_tells_what_they_say() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("tests/**/*.py", "libs/*/tests/**/*.py", "services/*/tests/**/*.py")
+FOLDERS = ("tests/**/*.py", "libs/*/tests/**/*.py", "services/*/tests/**/*.py", "clients/*/tests/**/*.py")
 STATUSES = {"held", "planned"}
 
 
