@@ -617,6 +617,30 @@ export const ADVICE: Readonly<Record<Advice, string>> = {
   wait: "waits `retryAfter` seconds",
 };
 
+/** What a client does after an error or a close. */
+export const AFTER: Readonly<Record<ErrorReason, Advice>> = {
+  bye: "stop",
+  draining: "reconnect",
+  protocol_error: "backoff",
+  unsupported_data: "stop",
+  unknown_method: "mend",
+  invalid_data: "mend",
+  token_expired: "token",
+  token_invalid: "stop",
+  auth_required: "stop",
+  auth_timeout: "stop",
+  forbidden: "stop",
+  invalid_room: "stop",
+  origin_refused: "stop",
+  revoked: "stop",
+  rate_limited: "wait",
+  too_big: "mend",
+  internal: "backoff",
+  slow_consumer: "backoff",
+  overloaded: "backoff",
+  unavailable: "backoff",
+};
+
 /** Errors that answer a message. */
 export const REPLY_ERRORS: Readonly<Record<ReplyReason, ErrorKind>> = {
   draining: { code: 1001, status: 503, advice: "reconnect", meaning: "this gateway is going away" },
@@ -663,6 +687,25 @@ export const CLOSE_ERRORS: Readonly<Record<CloseReason, ErrorKind>> = {
 
 /** WebSocket subprotocols by format. */
 export const SUBPROTOCOLS = { json: "roundtable.v1.json", msgpack: "roundtable.v1.msgpack" } as const;
+
+/** The events that the server tells. */
+export const EVENTS: readonly EventName[] = [
+  "session.welcome",
+  "session.cursor",
+  "session.token_expiring",
+  "heartbeat",
+  "canvas.snapshot",
+  "presence.snapshot",
+  "activity.snapshot",
+  "canvas.draw",
+  "canvas.clear",
+  "canvas.undo",
+  "canvas.redo",
+  "canvas.preview",
+  "presence.update",
+  "presence.cursor",
+  "activity.post",
+];
 
 /** Messages that one frame or body may hold. */
 export const MAX_BATCH = 100;

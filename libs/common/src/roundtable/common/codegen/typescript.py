@@ -216,6 +216,7 @@ def _errors() -> str:
             _words("Advice", "What a client does next.", errors.ADVICE),
             _ERROR_KIND,
             f'/** In words, after "a client …". */\nexport const ADVICE: Readonly<Record<Advice, string>> = {{\n{advice}}};\n',
+            _advice(),
             _table("REPLY_ERRORS", "ReplyReason", "Errors that answer a message.", errors.REPLY_ERRORS),
             _table(
                 "CLOSE_ERRORS",
@@ -224,6 +225,15 @@ def _errors() -> str:
                 errors.CLOSE_REASONS,
             ),
         )
+    )
+
+
+def _advice() -> str:
+    """Apart from the tables: a client needs no more than this, and its readers load every byte."""
+    rows = "".join(f"  {reason}: {json.dumps(kind.advice)},\n" for reason, kind in errors.REASONS.items())
+    return (
+        "/** What a client does after an error or a close. */\n"
+        f"export const AFTER: Readonly<Record<ErrorReason, Advice>> = {{\n{rows}}};\n"
     )
 
 
@@ -244,9 +254,11 @@ def _table(name: str, key: str, text: str, reasons: tuple[str, ...]) -> str:
 
 def _constants() -> str:
     protocols = ", ".join(f"{fmt}: {json.dumps(name)}" for name, fmt in envelope.SUBPROTOCOLS.items())
+    events = "".join(f"  {json.dumps(name)},\n" for name in SERVER_EVENTS)
     free = ", ".join(json.dumps(row.name) for row in PUBLIC_METHODS if not row.counted)
     return (
         f"/** WebSocket subprotocols by format. */\nexport const SUBPROTOCOLS = {{ {protocols} }} as const;\n\n"
+        f"/** The events that the server tells. */\nexport const EVENTS: readonly EventName[] = [\n{events}];\n\n"
         f"/** Messages that one frame or body may hold. */\nexport const MAX_BATCH = {envelope.MAX_BATCH};\n\n"
         f"/** Methods that count for no rate limit. */\nexport const UNCOUNTED: readonly string[] = [\n  {free},\n];\n"
     )
