@@ -1,6 +1,6 @@
 // Face layer: what a request or a connection failed with, and what to do then by the contract's one table.
 
-import { AFTER, type Advice, type ErrorBody, type ErrorReason } from "./generated.js";
+import { AFTER, CLOSE_ERRORS, type Advice, type CloseReason, type ErrorBody, type ErrorReason } from "./generated.js";
 
 /** Reasons that only a client gives: no answer in time, `disconnect()`, a queue that is full, a connection that broke. */
 export type LocalReason = "timeout" | "closed" | "queue_full" | "connection_lost";
@@ -34,3 +34,11 @@ export function adviceAfter(error: RoundtableError): Advice {
 }
 
 export const lost = (message: string): RoundtableError => new RoundtableError(1006, "connection_lost", message);
+
+/** What a close frame says. One of another's making, such as a proxy, may say no more than a code. */
+export function closed(code: number, reason: string): RoundtableError {
+  const words = Object.keys(CLOSE_ERRORS) as CloseReason[];
+  const word = words.find((each) => each === reason) ?? (code === 1008 ? undefined : words.find((each) => CLOSE_ERRORS[each].code === code));
+  if (!word) return new RoundtableError(code, reason || "connection_lost", reason || "The connection broke");
+  return new RoundtableError(code, word, `The connection was closed: ${CLOSE_ERRORS[word].meaning}`);
+}

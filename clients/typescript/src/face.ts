@@ -33,7 +33,7 @@ export interface Client {
   /** Shows others where one points: at most as often as the server tells it on, the latest wins. */
   point(x: number, y: number): void;
   /** A line as it grows under a hand. */
-  stroke(style: StrokeStyle): Stroke;
+  stroke(style?: StrokeStyle): Stroke;
 }
 
 export interface StrokeStyle {

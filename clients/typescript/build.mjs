@@ -1,0 +1,40 @@
+// Build layer: the client as people get it: an ES module, a plain script, and the types.
+
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { BROWSERS, checkProject, TARGETS } from "../tools/browsers.mjs";
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+/** Bytes, gzipped. */
+const LIMIT = 12_000;
+
+const from = (path) => join(HERE, path);
+const tsc = join(dirname(createRequire(import.meta.url).resolve("typescript/package.json")), "bin/tsc");
+execFileSync(process.execPath, [tsc, "--project", HERE], { stdio: "inherit" });
+
+const common = {
+  entryPoints: [from("src/index.ts")],
+  bundle: true,
+  target: TARGETS,
+  // esbuild distrusts destructuring before Safari 14.1 for one fault, the rest of a list; the check below lets none through.
+  supported: { destructuring: true },
+  legalComments: "none",
+  logLevel: "warning",
+};
+await build({ ...common, format: "esm", outfile: from("dist/index.js") });
+await build({ ...common, format: "iife", globalName: "Roundtable", minify: true, outfile: from("dist/roundtable.min.js") });
+
+const { complaints, used } = checkProject(from("tsconfig.json"));
+for (const each of complaints) console.error(each);
+const promised = Object.entries(BROWSERS).map(([name, version]) => `${name} ${version}`).join(", ");
+console.log(`@roundtable/client: ${used.length} platform APIs, ${complaints.length} of them missing in ${promised}`);
+
+const script = readFileSync(from("dist/roundtable.min.js"));
+const size = gzipSync(script, { level: 9 }).length;
+console.log(`@roundtable/client: roundtable.min.js ${script.length} bytes, gzipped ${size} of at most ${LIMIT}`);
+if (complaints.length || size > LIMIT) process.exitCode = 1;
