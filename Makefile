@@ -11,6 +11,13 @@ CODE := libs services clients/python tests $(wildcard bench deploy conftest.py)
 TESTS := $(wildcard libs/common/tests services/*/tests clients/python/tests tests/spec tests/contract)
 E2E := $(wildcard tests/e2e tests/chaos)
 COMMON := libs/common/src/roundtable/common
+CLIENTS_SETUP := clients/node_modules/.setup-done
+CLIENTS_BUILT := clients/node_modules/.report
+CLIENTS_MADE := node_modules dist build
+# The machine's Node.js if it is 20 or newer and has npm, else that of a wheel
+WITH_NODE := { command -v npm && node -e 'process.exit(+(parseInt(process.versions.node) < 20))'; } >/dev/null 2>&1 || { \
+	  export PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; command -v $(VENV)/bin/npm >/dev/null || \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.txt; }
 FIND_PYTHON := for p in "$$PYTHON" python3 python3.14 python3.13 python3.12 python3.11; do \
 	  [ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; \
 	done
@@ -88,14 +95,22 @@ bench: $(SETUP) ## measure, and print a row for each promise
 schema: $(SETUP) ## generated files: JSON Schema, TypeScript types, AsyncAPI, tables of the docs
 	$(PY) -m roundtable.common.codegen
 
-clients: $(SETUP) ## build the client libraries
-	@if [ -e clients/typescript/package.json ]; then echo "clients: no build is defined yet" >&2; exit 1; \
-	else echo "clients: nothing to build yet: only their generated types are in this release"; fi
+clients: $(CLIENTS_BUILT) ## the client library and the page, from their sources; prints sizes and the browsers' check
+	@cat $(CLIENTS_BUILT)
+
+$(CLIENTS_BUILT): $(CLIENTS_SETUP) $(shell find clients -type f $(CLIENTS_MADE:%=-not -path '*/%/*'))
+	@$(WITH_NODE); cd clients && npm run --silent build >$(@:clients/%=%).new && mv $(@:clients/%=%).new $(@:clients/%=%)
+
+$(CLIENTS_SETUP): clients/package-lock.json requirements/node.txt | $(SETUP)
+	@$(WITH_NODE); echo "clients: locked packages (clients/package-lock.json), with Node.js $$(node --version)"; \
+	cd clients && npm ci --loglevel=error
+	@touch $@
 
 lock: $(SETUP) ## new locks from requirements/*.in
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) runtime.in -o runtime.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) dev.in -o dev.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) deploy.in -o deploy.txt
+	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) node.in -o node.txt
 
 clean: ## caches, builds and .venv/; the table's data only with DATA=1
 	rm -rf $(VENV) $(DEPLOY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
