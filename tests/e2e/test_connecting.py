@@ -648,3 +648,36 @@ async def test_an_end_among_nobody_is_quick_and_clean(gateway: Any) -> None:
     began = time.monotonic()
     assert await leaver.end() == 0
     assert time.monotonic() - began < 8
+
+
+@pytest.mark.rule("CO10", "RS2")
+async def test_old_connections_are_sent_elsewhere_each_in_its_own_time_and_miss_nothing(
+    gateway: Any, everyone: Players
+) -> None:
+    aging: Program = await gateway(MAX_CONNECTION_SECONDS="2")
+    watcher = await everyone("watcher", "gm")
+    transports = [name for name in TRANSPORTS if not name.startswith("poll")]
+    there: list[Player] = []
+    began: dict[str, float] = {}
+    for name in transports * 2:
+        user = f"{name}-{len(there)}"
+        began[user] = time.monotonic()
+        there.append(await everyone(user, transport=name, at=aging))
+    await watcher.draw("before")
+    ages: list[float] = []
+
+    async def sent_away(each: Player) -> Player:
+        assert await each.close_code(2 * WAIT) == (1001, "draining")
+        ages.append(time.monotonic() - began[each.user])
+        transport = each.user.rpartition("-")[0]
+        return await everyone(each.user, transport=transport, at=1, cursor=each.cursor)
+
+    back = await asyncio.gather(*map(sent_away, there))
+    assert min(ages) >= 1.5
+    assert max(ages) - min(ages) > 0.02
+    assert await aging.status("/readyz") == 200
+    await watcher.draw("after")
+    for before, after in zip(there, back, strict=True):
+        await after.event("canvas.draw", lambda data: data["operations"][0]["id"] == "after")
+        assert after.welcome["recovered"]
+        assert before.strokes() + after.strokes() == ["before", "after"]

@@ -44,6 +44,15 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     max_connections: Annotated[
         int, Meta(ge=0, description="Connections at this gateway in all; 0: no limit")
     ] = 0
+    max_connection_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=604_800,
+            description="Age at which a WebSocket or SSE connection is sent elsewhere at the latest, and at three"
+            " quarters of it at the earliest, so that new gateways get their share (CO10); 0: none",
+        ),
+    ] = 0.0
     max_polls: Annotated[int, Meta(ge=1, description="Polls that may wait at this gateway at once")] = 10_000
     heartbeat_seconds: Annotated[
         float, Meta(gt=0, le=3_600, description="Interval of pings and heartbeats (CO9)")

@@ -6,6 +6,7 @@ Knows no frames and no HTTP: a transport gives it an `Outlet` to write to, and c
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Awaitable
@@ -65,7 +66,7 @@ class Connection:
     __slots__ = (
         "session", "codec", "user", "role", "paused", "room", "address", "ended", "next_check",
         "_gateway", "_outlet", "_queues", "_queued", "_workers", "_missed", "_heard", "_pinged", "_valid_until",
-        "_warned", "_joined", "__weakref__",
+        "_old_at", "_warned", "_joined", "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +88,7 @@ class Connection:
         self._queues: dict[str, deque[Ask]] | None = None
         self._queued = 0
         self._valid_until = _valid_until(claims)
+        self._old_at = time.monotonic() + _life(gateway.settings.max_connection_seconds)
         self._workers: set[asyncio.Task[None]] | None = None
         self._missed = False
         self._heard = self._pinged = time.monotonic()
@@ -327,9 +329,9 @@ class Connection:
     # -- time
 
     def _schedule_check(self) -> None:
-        """When `check` has something to do next: a ping, a token's end, a silent peer."""
+        """When `check` has something to do next: a ping, a token's end, a silent peer, old age."""
         now, ends = time.monotonic(), self._valid_until
-        self.next_check = now + self._gateway.settings.heartbeat_seconds / 2
+        self.next_check = min(now + self._gateway.settings.heartbeat_seconds / 2, self._old_at)
         if ends is not None:
             at = ends if self._warned else ends - notice_ms(self._claims)
             self.next_check = min(self.next_check, now + (at - now_ms()) / 1000)
@@ -347,6 +349,9 @@ class Connection:
                 self.send(token_expiring(ends))
         if self.session.transport == "websocket" and now - self._heard > SILENCE * interval:
             self.end(Refusal("protocol_error", "no sign of life"))
+            return
+        if now >= self._old_at:
+            self.end(Refusal("draining", "This connection is old: the next one may be at a newer gateway"))
             return
         if now - self._pinged >= interval * 0.9:
             self._pinged = now
@@ -382,6 +387,11 @@ class Connection:
         task = asyncio.ensure_future(work)
         self._workers.add(task)
         task.add_done_callback(self._workers.discard)
+
+
+def _life(most: float) -> float:
+    """Seconds; not the same for all, as connections that came together must not go together."""
+    return random.uniform(0.75, 1.0) * most if most else float("inf")  # noqa: S311 - no secret
 
 
 def _valid_until(claims: Claims) -> int | None:
