@@ -23,6 +23,7 @@ FIND_PYTHON := for p in "$$PYTHON" python3 python3.14 python3.13 python3.12 pyth
 	done
 UV_LOCK := ../$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-config --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+UV_INSTALL := $(PY) -m uv pip install --quiet --no-config --require-hashes
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check check-deploy fmt e2e fuzz bench schema clients lock clean
@@ -70,10 +71,13 @@ check-deploy: $(DEPLOY_SETUP) ## what is deployed: manifests, policies, images, 
 	$(DEPLOY)/bin/python -m deploy.checks $(ONLY)
 	$(DEPLOY)/bin/python -m pytest deploy
 
-$(DEPLOY_SETUP): requirements/deploy.txt $(SETUP)
+$(DEPLOY_SETUP): requirements/deploy.txt requirements/netpol.txt deploy/checks/crds/package-lock.json $(SETUP)
 	@echo "setup: tools that check deployments ($(DEPLOY))"
 	@$(PY) -m venv --clear $(DEPLOY)
-	@$(PY) -m uv pip install --quiet --no-config --python $(DEPLOY)/bin/python --require-hashes -r requirements/deploy.txt
+	@$(PY) -m venv $(DEPLOY)/netpol
+	@$(UV_INSTALL) --python $(DEPLOY)/bin/python -r requirements/deploy.txt
+	@$(UV_INSTALL) --python $(DEPLOY)/netpol/bin/python -r requirements/netpol.txt
+	@$(DEPLOY)/bin/python -m deploy.checks.node
 	@touch $@
 
 fmt: $(SETUP) ## format the code, sort imports, mend what can be mended
@@ -111,6 +115,7 @@ lock: $(SETUP) ## new locks from requirements/*.in
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) dev.in -o dev.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) deploy.in -o deploy.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) node.in -o node.txt
+	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) netpol.in -o netpol.txt
 
 clean: ## caches, builds and .venv/; the table's data only with DATA=1
 	rm -rf $(VENV) $(DEPLOY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
