@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -582,6 +584,35 @@ async def test_readers_without_pings_are_sent_heartbeats(hasty: Program, everyon
             beat = await ann.event("heartbeat")
             assert "id" not in beat
             assert abs(beat["data"]["serverTime"] - time.time() * 1000) < 5_000
+
+
+@pytest.mark.rule("CO9", "PR1")
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such limit")
+async def test_a_reader_of_the_stream_who_takes_nothing_any_more_is_dropped(
+    hasty: Program, everyone: Players
+) -> None:
+    """Heartbeats go unanswered over SSE: what tells is that the peer's network takes none of them."""
+    ann = await everyone("ann", at=hasty)
+    async with Wire(hasty, narrow=True) as wire:
+        await wire.ask(f"/sse?room={everyone.room}", Authorization=f"Bearer {token('gone')}")
+        await wire.through(b"event: activity.snapshot")
+        await until(streams(hasty, 1))  # those of earlier tests have gone
+        for number in range(12):  # less than what ends a slow reader's connection
+            await ann.request("canvas.draw", {"operations": [thick(f"s{number}")]})
+        await until(streams(hasty, 0), 3 * WAIT)
+    assert not ann.closed.done()
+
+
+def streams(program: Program, number: int) -> Callable[[], Awaitable[bool]]:
+    """Whether the gateway counts so many connections over SSE."""
+
+    async def holds() -> bool:
+        async with http(program) as client:
+            lines = (await client.get("/metrics")).text.splitlines()
+        found = [line for line in lines if line.startswith("roundtable_gateway_connections{")]
+        return sum(float(line.rpartition(" ")[2]) for line in found if '"sse"' in line) == number
+
+    return holds
 
 
 @pytest.mark.rule("CO9")

@@ -122,7 +122,7 @@ async def test_a_message_on_which_we_fail_closes_with_internal() -> None:
 def stream(plain: bool = False) -> tuple[EventStream, Transport, Any]:
     transport, cycle = Transport(), SimpleNamespace(chunked_encoding=None, disconnected=False)
     protocol: Any = SimpleNamespace(transport=transport, stream=None)
-    return EventStream(protocol, cycle, SSE_PLAIN if plain else SSE, lambda: 1), transport, cycle  # type: ignore[arg-type]
+    return EventStream(protocol, cycle, SSE_PLAIN if plain else SSE, lambda: 1, 60.0), transport, cycle  # type: ignore[arg-type]
 
 
 async def test_an_event_stream_whose_peer_has_gone_before_its_beginning_ends_at_once() -> None:

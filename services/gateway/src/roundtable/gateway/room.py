@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +33,7 @@ from .config import GatewaySettings
 from .metrics import GatewayMetrics
 from .outbox import Entry, Ephemera, Moved, Outbox
 from .relay import Relay
+from .ring import Ring, interleaved
 
 if TYPE_CHECKING:
     from .polling import Poller
@@ -92,10 +92,7 @@ class Room:
         self._epoch = relay.epoch(name)
         self._outbox = Outbox(settings.tick_ms / 1000, settings.cursor_hz)
         self._flush: asyncio.TimerHandle | None = None
-        self._ring: deque[Entry] = deque()
-        self._ring_bytes = 0
-        self._ring_floor = Vector()
-        """All events after it are in the ring."""
+        self._ring = Ring(settings.ring_events, settings.ring_bytes)
         self._early: list[tuple[Service, int, int, bytes]] | None = []
         """What comes while the room is opening."""
         self.pages: Pages | None = None
@@ -111,7 +108,7 @@ class Room:
     def begin(self, last: Sequence[int]) -> None:
         """The room is at these sequences of its logs; what has come since then follows."""
         self.vector = Vector(*(Position(seq) for seq in last))
-        self._ring_floor = self.vector
+        self._ring.begin(self.vector)
         early, self._early = self._early or [], None
         for service, seq, previous, payload in early:
             self.stored(service, seq, previous, payload)
@@ -132,12 +129,9 @@ class Room:
         As the event had it, while it is remembered: so a repeated command gets its first answer (RS6). Else a cursor that
         is not beyond it, from which nothing is lost.
         """
-        for entry in reversed(self._ring):
-            if entry.service == service and entry.position <= position:
-                if entry.position == position and isinstance(entry.event.id, str):
-                    return entry.event.id
-                break
-        return self.cursor_at(self.vector._replace(**{service: position}))
+        return self._ring.cursor_of(service, position) or self.cursor_at(
+            self.vector._replace(**{service: position})
+        )
 
     # -- what NATS delivers
 
@@ -167,20 +161,13 @@ class Room:
         for found in self._entries(service, seq, events):
             self.vector = self.vector.moved(service, found.position)
             entry = found.at(self.cursor_at(self.vector))
-            self._ring.append(entry)
-            self._ring_bytes += entry.size
+            self._ring.add(entry)
             self._outbox.store(entry)
             if entry.event.method == "presence.update":
                 self._note_presence(entry)
             elif entry.event.method == "presence.open" and self.pollers:
                 self._note_opened(entry)
         self.vector = self.vector.moved(service, Position(seq))  # also past a message without events
-        while self._ring and (
-            len(self._ring) > self._settings.ring_events or self._ring_bytes > self._settings.ring_bytes
-        ):
-            oldest = self._ring.popleft()
-            self._ring_bytes -= oldest.size
-            self._ring_floor = self._ring_floor.moved(oldest.service, oldest.position)
         self._notify()
 
     @staticmethod
@@ -347,7 +334,7 @@ class Room:
                 await self.reach(service, theirs, wait=0.05)
                 if theirs.seq > self.vector.at(service).seq:
                     return False
-        if vector.covers(self._ring_floor):
+        if self._ring.reaches(vector):
             return True
         for service in SERVICES:
             theirs = vector.at(service)
@@ -368,11 +355,11 @@ class Room:
         """
         if vector.covers(self.vector):
             return []
-        if vector.covers(self._ring_floor):
-            found = [entry for entry in self._ring if entry.position > vector.at(entry.service)]
+        if self._ring.reaches(vector):
+            found = self._ring.after(vector)
         else:
             logs = [await self._from_log(service, vector.at(service), limit) for service in SERVICES]
-            found = _interleaved(logs, limit)
+            found = interleaved(logs, limit)
         told: list[Entry] = []
         for entry in found[:limit]:
             vector = vector.moved(entry.service, entry.position)
@@ -483,23 +470,3 @@ class Room:
             cursor=self.cursors.get(data.user_id, UNSET),
             last_seen=max(data.last_seen, seen(data.user_id)),
         )
-
-
-def _interleaved(logs: Sequence[Sequence[Entry]], limit: int) -> list[Entry]:
-    """The logs' entries by their times, each log in its own order whatever its times say.
-
-    Of a log that was cut at `limit` we do not know what follows, so nothing later than its end is taken from the others.
-    """
-    timed: list[list[tuple[int, Entry]]] = []
-    ends: list[int] = []
-    for entries in logs:
-        latest, row = 0, []
-        for entry in entries:
-            latest = max(latest, entry.event.timestamp)  # two replicas' clocks may differ
-            row.append((latest, entry))
-        timed.append(row)
-        if len(entries) >= limit:
-            ends.append(latest)
-    end = min(ends, default=None)
-    merged = heapq.merge(*timed, key=lambda pair: pair[0])
-    return [entry for at, entry in merged if end is None or at <= end]

@@ -15,16 +15,29 @@ from typing import Final
 
 UNSENT_AT_MOST: Final = 128 * 1024
 """Bytes that the kernel takes before the peer has room for them. What is on its way is not counted, so nobody gets slower."""
-_OPTION: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
+_UNSENT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
+_UNTAKEN: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 def keep_little(transport: asyncio.BaseTransport) -> None:
     """What a peer does not take waits with us, where it is counted."""
+    _set(transport, _UNSENT, UNSENT_AT_MOST)
+
+
+def give_up_after(transport: asyncio.BaseTransport, seconds: float) -> None:
+    """The connection of a peer that has taken nothing for so long ends: one whose network has gone tells us nothing else.
+
+    By itself the kernel tries again for a quarter of an hour.
+    """
+    _set(transport, _UNTAKEN, int(seconds * 1_000))
+
+
+def _set(transport: asyncio.BaseTransport, option: int | None, value: int) -> None:
     connected = transport.get_extra_info("socket")
-    if connected is not None and _OPTION is not None:
+    if connected is not None and option is not None:
         with suppress(OSError):
-            connected.setsockopt(socket.IPPROTO_TCP, _OPTION, UNSENT_AT_MOST)
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def abort(transport: asyncio.WriteTransport) -> None:

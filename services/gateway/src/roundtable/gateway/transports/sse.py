@@ -21,11 +21,11 @@ from roundtable.common.telemetry import CONTEXT
 
 from ..codecs import SSE, SSE_PLAIN, Codec
 from ..commands import error_message
-from ..connection import Connection
+from ..connection import SILENCE, Connection
 from ..session import Session
 from .entrance import enter
 from .http_protocol import GatewayHttpProtocol, cycle_of, http_protocol_of
-from .sockets import abort
+from .sockets import abort, give_up_after
 
 if TYPE_CHECKING:
     from ..service import Gateway
@@ -46,7 +46,8 @@ def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         cursor = request.headers.get("last-event-id") or request.query_params.get("cursor", "")
         protocol = http_protocol_of(request.scope)
         codec = SSE if request.scope["http_version"] == "1.1" else SSE_PLAIN
-        stream = EventStream(protocol, cycle_of(request.scope), codec, gateway.now_ms)
+        patience = SILENCE * gateway.settings.heartbeat_seconds
+        stream = EventStream(protocol, cycle_of(request.scope), codec, gateway.now_ms, patience)
         session = Session(gateway.new_connection_id(), "", "sse", None, admitted.role, None)
         connection = gateway.connect(session, admitted.claims, admitted.room, stream, codec, admitted.address)
         return _Streaming(stream, connection, cursor)
@@ -90,12 +91,15 @@ class EventStream:
         cycle: RequestResponseCycle,
         codec: Codec,
         clock: Callable[[], int],
+        patience: float,
     ) -> None:
+        """`patience`: seconds after which a peer that takes nothing of what is written counts as gone (CO9)."""
         self.ended = asyncio.Event()
         self._protocol = protocol
         self._cycle = cycle
         self._codec = codec
         self._clock = clock
+        self._patience = patience
         self._connection: Connection | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -109,6 +113,7 @@ class EventStream:
         """The headers are out: first bytes at once, so that proxies and clients know that it works."""
         self._connection = connection
         self._protocol.stream = self
+        give_up_after(self._protocol.transport, self._patience)
         if self._protocol.transport.is_closing():
             self.lost()  # the peer went while we found out who it is: nobody will tell us again
         self.write(self._codec.comment)
