@@ -35,6 +35,7 @@ class Life:
         self.told: list[Event] = []
         self.outcomes: dict[str, list[Any]] = {}
         self.renewals = 0
+        self.server_heartbeat = 10**9
         self._ids = itertools.count(1)
 
     # -- what happens to it
@@ -96,7 +97,7 @@ class Life:
         number = link or self.link
         transport = next(each.transport for _, each in self.opens if each.link == number)
         said = Welcome(
-            f"connection-{number}", "ann", "Ann", "player", "inn", transport, cursor, recovered, None, 30_000,
+            f"connection-{number}", "ann", "Ann", "player", "inn", transport, cursor, recovered, None, self.server_heartbeat,
             Limits(65_536, per_minute, 60), Server("roundtable", "0"),
         )  # fmt: skip
         self.do(self.core.received(number, Event("session.welcome", said, cursor), self.now))

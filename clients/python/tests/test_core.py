@@ -13,6 +13,7 @@ from roundtable.client.errors import RoundtableError
 from roundtable.client.messages import Answer
 from roundtable.client.requests import FORGOTTEN, PATIENCE, REPEATS, WAITING_AT_MOST
 from roundtable.common.schema.errors import CLOSE_REASONS, REASONS
+from roundtable.common.schema.session import Transport
 
 from .life import CHAIN, Life
 
@@ -356,6 +357,40 @@ def test_a_connection_that_went_silent_counts_as_lost() -> None:
     life.pass_time(10 * SILENCE + 1)
     assert life.state() == "reconnecting"
     assert life.closed == [1]
+
+
+@pytest.mark.rule("CL1")
+@pytest.mark.parametrize("transport", ["sse", "poll"])
+def test_answers_by_http_do_not_hide_that_the_stream_went_silent(transport: Transport) -> None:
+    life = Life(transport, heartbeat=10)
+    life.server_heartbeat = 30_000
+    life.connect()
+    life.welcome()
+    for _ in range(4):
+        life.pass_time(30)
+        life.event("", name="heartbeat")
+    assert life.state() == "connected"
+    for _ in range(7):
+        life.pass_time(10)
+        life.answer(life.sent[-1][2]["id"])
+    assert life.state() == "connected"
+    life.pass_time(30 * SILENCE - 70)
+    assert life.state() == "reconnecting"
+
+
+@pytest.mark.rule("CL1")
+def test_a_stream_does_not_hide_that_nothing_is_answered_any_more() -> None:
+    life = Life("sse", heartbeat=10)
+    life.connect()
+    life.welcome()
+    life.request("asked", timeout=60)
+    for number in range(3):
+        life.event(f"c{number}")
+        life.pass_time(10)
+    assert life.state() == "reconnecting"
+    life.pass_time(1)
+    life.welcome()
+    assert life.requests(life.link) == ["asked"]
 
 
 def test_heartbeats_measure_the_way() -> None:

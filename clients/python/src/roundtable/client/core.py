@@ -106,6 +106,8 @@ class _Link:
     deadline: float
     welcomed_at: float | None = None
     heard_at: float = 0.0
+    silence: float = 0.0
+    """Seconds without a word after which it counts as lost."""
     beat_at: float = 0.0
     beats: int = 0
 
@@ -161,7 +163,7 @@ class Core:
             if link.welcomed_at is None:
                 times.append(link.deadline)
             else:
-                times += [link.beat_at, link.heard_at + SILENCE * self._policy.heartbeat]
+                times += [link.beat_at, link.heard_at + link.silence]
         nearest = min(times)
         return None if nearest == float("inf") else nearest
 
@@ -223,11 +225,15 @@ class Core:
         for link in (self._link, self._rising):
             if link is None:
                 continue
-            silent = link.heard_at + SILENCE * self._policy.heartbeat
-            if now >= (link.deadline if link.welcomed_at is None else silent):
+            if link.welcomed_at is None:
+                lost = "No welcome came in time" if now >= link.deadline else ""
+            elif now >= link.heard_at + link.silence or (now >= link.beat_at and len(self._beats) > SILENCE):
+                lost = "The connection went silent"
+            else:
+                lost = ""
+            if lost:
                 self._effects.append(Close(link.number))
-                text = "No welcome came in time" if link.welcomed_at is None else "The connection went silent"
-                self._ended(link.number, RoundtableError(LOST, "", text), now)
+                self._ended(link.number, RoundtableError(LOST, "", lost), now)
             elif link.welcomed_at is not None and now >= link.beat_at:
                 self._beat(link, now)
         if self._rise_at is not None and now >= self._rise_at:
@@ -236,9 +242,9 @@ class Core:
         return self._take()
 
     def received(self, number: int, message: Message, now: float) -> list[Effect]:
-        for link in (self._link, self._rising):
-            if link is not None and link.number == number:
-                link.heard_at = now
+        link = self._link
+        if link is not None and link.number == number and self._says_life(link, message):
+            link.heard_at = now
         match message:
             case Answer():
                 self._answered(message, now)
@@ -276,8 +282,10 @@ class Core:
 
     def _welcomed(self, link: _Link, welcome: Welcome, now: float) -> None:
         before = self.welcome is not None and self._transports[link.index] == self.welcome.transport
-        link.welcomed_at = link.heard_at = now
-        link.beat_at = now
+        link.welcomed_at = link.heard_at = link.beat_at = now
+        # Over WebSocket our own heartbeats are answered; else the server sends some by itself.
+        told = welcome.heartbeat_interval / 1000
+        link.silence = SILENCE * (self._policy.heartbeat if welcome.transport == "websocket" else told)
         self.state, self.welcome = "connected", welcome
         self._index = link.index
         self._renewals = 0
@@ -405,11 +413,16 @@ class Core:
         if self._link is not None:
             self._effects.append(Close(self._link.number))
             self.requests.broken(now)
+            self._beats.clear()
         self._link, self._rising = self._rising, None
         self._attempts = self._pauses = 0
         self._welcomed(self._link, welcome, now)
 
     # -- messages
+
+    def _says_life(self, link: _Link, message: Message) -> bool:
+        """By HTTP an answer comes another way, and says nothing of the one that events come."""
+        return self._transports[link.index] == "websocket" or not isinstance(message, Answer | Failure)
 
     def _told(self, link: _Link, event: Event, now: float) -> None:
         if isinstance(event.data, Welcome):
