@@ -22,10 +22,10 @@ from .decider import Domain
 from .eventlog import Conflict, EventLog, LogFull, LogUnavailable
 from .recent import key_of
 from .room import Room
+from .round import Decided, Poison, Round, decide_round
 from .schema.envelope import to_json
 from .schema.errors import Refusal
-from .schema.log import NOBODY, UNCHANGED, CommandMessage, ReplyMessage, StoredEvent, StoredMessage
-from .schema.methods import METHODS
+from .schema.log import CommandMessage, ReplyMessage, StoredEvent, StoredMessage
 from .snapshots import Snapshot, Snapshots
 from .telemetry import ServiceMetrics, log
 
@@ -34,8 +34,6 @@ C = TypeVar("C")
 E = TypeVar("E", bound=Struct)
 
 BATCH: Final = 256
-BATCH_BYTES: Final = 512 * 1024
-"""A batch ends with the command that passes this, so that its message stays below what NATS takes."""
 PATIENCE: Final = 5.0
 """Seconds after which a command that could not be stored is given up unanswered; its gateway has stopped waiting too."""
 SNAPSHOT_EVENTS: Final = 100
@@ -71,33 +69,6 @@ class _Waiting(NamedTuple):
     commands: Sequence[Any]
     answer: asyncio.Future[ReplyMessage]
     since: float
-
-
-class _Decided(NamedTuple, Generic[E]):
-    waiting: _Waiting
-    events: Sequence[E]
-    end: int
-    """Events in the message up to its own, those included."""
-    refusal: Refusal | None = None
-
-
-class _Round(Generic[E]):
-    """One batch, decided on what the room believes, and not yet stored."""
-
-    def __init__(self) -> None:
-        self.decided: list[_Decided[E]] = []
-        self.queries: list[_Waiting] = []
-        self.repeats: list[_Waiting] = []
-        self.left: list[_Waiting] = []
-        self.stored: list[StoredEvent] = []
-        self.size = 0
-
-
-class _Poison(Exception):
-    """A command on which the domain failed in a way that is no refusal."""
-
-    def __init__(self, waiting: _Waiting) -> None:
-        self.waiting = waiting
 
 
 class CommandHandler(Generic[S, C, E]):
@@ -233,10 +204,10 @@ class CommandHandler(Generic[S, C, E]):
                         await room.load(self._metrics)
                     due = room.undue_until <= time.monotonic()
                     return await self._attempt(room, batch, due)
-            except _Poison as poison:
+            except Poison as poison:
                 log.exception("command.failed", room=room.name, error=repr(poison.__cause__))
-                _settle(poison.waiting, ReplyMessage(error=Refusal("internal").body))
-                if all(waiting is not poison.waiting for waiting in batch):
+                _settle(poison.work, ReplyMessage(error=Refusal("internal").body))
+                if all(waiting is not poison.work for waiting in batch):
                     room.undue_until = time.monotonic() + UNDUE_FOR
             except LogFull as error:
                 self._metrics.full.inc()
@@ -268,7 +239,7 @@ class CommandHandler(Generic[S, C, E]):
 
     async def _attempt(self, room: Room[S, C, E], batch: list[_Waiting], due: bool) -> list[_Waiting]:
         while True:
-            round_ = self._decide_all(room, batch, due)
+            round_ = self._decide(room, batch, due)
             if round_.stored:
                 await self._append(room, round_.stored)
                 break
@@ -284,43 +255,12 @@ class CommandHandler(Generic[S, C, E]):
         self._wake_at(room, self._due(room, self._clock())[1])
         return round_.left
 
-    def _decide_all(self, room: Room[S, C, E], batch: list[_Waiting], due: bool) -> _Round[E]:
+    def _decide(self, room: Room[S, C, E], batch: list[_Waiting], due: bool) -> Round[_Waiting, E]:
         now = self._clock()
-        round_: _Round[E] = _Round()
-        keys: set[int] = set()
         commands = self._due(room, now)[0] if due else ()
         if commands:
             batch = [_waiting(None, commands), *batch]
-        for number, waiting in enumerate(batch):
-            if round_.size > BATCH_BYTES:
-                round_.left = batch[number:]
-                break
-            message = waiting.message
-            if message is not None:
-                method = METHODS.get(message.method)
-                if method is not None and method.kind == "query":
-                    round_.queries.append(waiting)
-                    continue
-                if message.id:
-                    key = key_of(message.user, message.method, message.id)
-                    if key in keys or room.recent.find(key) is not None:
-                        round_.repeats.append(waiting)
-                        continue
-                    keys.add(key)
-            try:
-                events = self._decide(room, waiting, now)
-                recorded = [self._record(event, message, now) for event in events]
-                if not events and message is not None and _is_remembered(message):
-                    recorded = [_unchanged(message, now)]
-                round_.stored += recorded
-                round_.size += sum(len(stored.data) + 100 for stored in recorded)
-            except Refusal as refusal:
-                round_.decided.append(_Decided(waiting, (), 0, refusal))
-            except Exception as error:
-                raise _Poison(waiting) from error
-            else:
-                round_.decided.append(_Decided(waiting, events, len(round_.stored) if recorded else 0))
-        return round_
+        return decide_round(self.domain, room, batch, now)
 
     def _due(self, room: Room[S, C, E], now: int) -> tuple[Sequence[C], int | None]:
         try:
@@ -328,31 +268,6 @@ class CommandHandler(Generic[S, C, E]):
         except Exception as error:  # noqa: BLE001
             log.exception("due.failed", room=room.name, error=repr(error))
             return (), now + int(UNDUE_FOR * 1000)
-
-    def _decide(self, room: Room[S, C, E], waiting: _Waiting, now: int) -> list[E]:
-        decide, evolve = self.domain.decider.decide, self.domain.decider.evolve
-        commands = (
-            waiting.commands if waiting.message is None else (self.domain.prepare(waiting.message, now),)
-        )
-        events: list[E] = []
-        for command in commands:
-            try:
-                caused = decide(room.state, command)
-            except Refusal:
-                if waiting.message is not None:
-                    raise
-                continue
-            for event in caused:
-                room.state = evolve(room.state, event)
-                events.append(event)
-        return events
-
-    def _record(self, event: E, message: CommandMessage | None, now: int) -> StoredEvent:
-        method, data, audience = self.domain.record(event)
-        if message is None:
-            return StoredEvent(method, to_json(data), now, audience=audience)
-        cause = message.method if message.method != method else ""
-        return StoredEvent(method, to_json(data), now, message.user, message.id, cause, audience)
 
     async def _append(self, room: Room[S, C, E], stored: list[StoredEvent]) -> None:
         occupied = self.domain.occupied(room.state)
@@ -363,8 +278,8 @@ class CommandHandler(Generic[S, C, E]):
         self._metrics.batch_events.observe(len(stored))
         room.note(seq, payload, stored)
 
-    def _reply(self, room: Room[S, C, E], one: _Decided[E], events_in_all: int) -> None:
-        waiting, message = one.waiting, one.waiting.message
+    def _reply(self, room: Room[S, C, E], one: Decided[_Waiting, E], events_in_all: int) -> None:
+        waiting, message = one.work, one.work.message
         if one.refusal is not None:
             _settle(waiting, ReplyMessage(str(Position(room.seq)), error=one.refusal.body))
         elif message is None:
@@ -487,16 +402,6 @@ class CommandHandler(Generic[S, C, E]):
 
 def _waiting(message: CommandMessage | None, commands: Sequence[Any] = ()) -> _Waiting:
     return _Waiting(message, commands, asyncio.get_running_loop().create_future(), time.monotonic())
-
-
-def _is_remembered(message: CommandMessage) -> bool:
-    """Whether it must stay without effect (RS6): a copy that comes late, when there is something to undo, is no new one."""
-    method = METHODS.get(message.method)
-    return bool(message.id) and method is not None and not method.internal
-
-
-def _unchanged(message: CommandMessage, now: int) -> StoredEvent:
-    return StoredEvent(UNCHANGED, Raw(b"{}"), now, message.user, message.id, message.method, audience=NOBODY)
 
 
 def _given_up(waiting: _Waiting) -> bool:
