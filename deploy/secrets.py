@@ -14,7 +14,7 @@ from typing import Final
 
 from roundtable.common.testing.tls import Authority
 
-USERS: Final = ("gateway", "canvas", "presence", "activity", "provision", "operator", "sys", "route")
+USERS: Final = ("gateway", "canvas", "presence", "activity", "provision", "operator", "sys")
 NODES: Final = ("nats-0.nats-headless", "nats-1.nats-headless", "nats-2.nats-headless")
 NAMES: Final = ("nats", *NODES, "localhost", "127.0.0.1")
 LIFE: Final = datetime.timedelta(days=365)

@@ -1,9 +1,13 @@
-"""What kustomize makes of the manifests, for the checks to look at. No check itself."""
+"""What kustomize makes of the manifests, for the checks to look at. No check itself.
+
+`python -m deploy.checks.manifests FOLDER` prints it, with a kustomize that is built where there is none.
+"""
 
 from __future__ import annotations
 
 import functools
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,16 +49,22 @@ def render(root: Path, target: str) -> tuple[Manifest, ...]:
     with _copy(root) as folder:
         where = folder / target
         if target.startswith("components/"):
-            where = folder / "overlays/alone"
-            where.mkdir()
+            where = folder / "alone" / target
+            where.mkdir(parents=True)
             (where / "kustomization.yaml").write_text(
-                f"namespace: roundtable\nresources: [../../base]\ncomponents: [../../{target}]\n",
+                f"namespace: roundtable\nresources: [../../../base]\ncomponents: [../../../{target}]\n",
                 encoding="utf-8",
             )
-        done = run(*_kustomize(), where)
+        text = rendered(where)
+    return tuple(each for each in yaml.safe_load_all(text) if each)
+
+
+def rendered(folder: Path) -> str:
+    """The objects of any kustomization, as text. Raises `Broken` with what kustomize says, or `Unavailable`."""
+    done = run(*kustomize(), folder)
     if done.returncode:
-        raise Broken(f"{target} does not build: {done.stderr.strip()[-2_000:]}")
-    return tuple(each for each in yaml.safe_load_all(done.stdout) if each)
+        raise Broken(f"{folder.parent.name}/{folder.name} does not build: {done.stderr.strip()[-2_000:]}")
+    return done.stdout
 
 
 def name_of(manifest: Manifest) -> str:
@@ -85,9 +95,13 @@ def _copy(root: Path) -> Iterator[Path]:
 
 
 @functools.cache
-def _kustomize() -> tuple[str, ...]:
+def kustomize() -> tuple[str, ...]:
     if found := shutil.which("kustomize"):
         return found, "build"
     if found := shutil.which("kubectl"):
         return found, "kustomize"
     return str(go_tool("kustomize", KUSTOMIZE)), "build"
+
+
+if __name__ == "__main__":
+    print(rendered(Path(sys.argv[1])), end="")

@@ -12,7 +12,7 @@ from .manifests import Manifest, name_of, of_kind, pod_of, render, targets
 from .result import Broken
 
 SECRETS: Final = {
-    "nats-passwords": {"gateway", "canvas", "presence", "activity", "provision", "operator", "sys", "route"},
+    "nats-passwords": {"gateway", "canvas", "presence", "activity", "provision", "operator", "sys"},
     "nats-tls": {"tls.crt", "tls.key", "ca.crt"},
     "gateway-jwt": {"secret"},
 }
@@ -28,12 +28,15 @@ def check(root: Path) -> list[str]:
     paths = [*json.loads((root / "docs/schema/openapi.json").read_text(encoding="utf-8"))["paths"]]
     if not known or not paths:
         raise Broken("docs/configuration.md or docs/schema/openapi.json tells nothing")
-    faults = []
-    for target in targets(root):
-        manifests = render(root, target)
-        looks = (_variables(manifests, known), _secrets(target, manifests), _doors(manifests, paths))
-        faults += [f"{target}: {fault}" for look in looks for fault in look]
-    return faults
+    return [
+        fault for target in targets(root) for fault in faults_of(target, render(root, target), known, paths)
+    ]
+
+
+def faults_of(target: str, manifests: tuple[Manifest, ...], known: set[str], paths: list[str]) -> list[str]:
+    """`known` are the variables that the programs read, `paths` those that the gateway serves."""
+    looks = (_variables(manifests, known), _secrets(target, manifests), _doors(manifests, paths))
+    return [f"{target}: {fault}" for look in looks for fault in look]
 
 
 def _variables(manifests: tuple[Manifest, ...], known: set[str]) -> Iterator[str]:
