@@ -40,7 +40,7 @@ LABEL org.opencontainers.image.title="Roundtable" \
 COPY --from=build /app/venv /app/venv
 # Nothing is written at run time: the root may be read-only. Numeric, so that Kubernetes can see that it is not root.
 ENV PATH=/app/venv/bin:$PATH PYTHONPATH=/app/service PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    ROUNDTABLE_HTTP_HOST=0.0.0.0 ROUNDTABLE_HTTP_PORT=8080
+    ROUNDTABLE_ENVIRONMENT=production ROUNDTABLE_HTTP_HOST=0.0.0.0 ROUNDTABLE_HTTP_PORT=8080
 WORKDIR /app
 USER 10001:10001
 EXPOSE 8080

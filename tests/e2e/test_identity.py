@@ -568,6 +568,16 @@ async def _ended(program: Program) -> bool:
     return not program.running
 
 
+@pytest.mark.rule("AU5")
+async def test_where_no_environment_is_named_the_wish_for_development_is_enough(
+    gateway: Any, room: str
+) -> None:
+    program: Program = await gateway(DEV_AUTH="1", ENVIRONMENT="")
+    status, body = await post(program, "/auth/token", {"username": "Ann", "room": room})
+    assert status == 200
+    assert (await post(program, "/auth/ticket", bearer=body["token"]))[0] == 200
+
+
 # Origins
 
 

@@ -47,7 +47,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     instance: Annotated[
         str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="This instance's name; default: the host's")
     ] = field(default_factory=_host_name)
-    environment: Annotated[str, Meta(description="`development` allows development logins")] = "production"
+    environment: Annotated[
+        str,
+        Meta(
+            description="`development` allows development logins, anything else refuses to start with them; not set:"
+            " development where ROUNDTABLE_DEV_AUTH asks for it, else production"
+        ),
+    ] = ""
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="Least level that is logged")
     ] = "INFO"

@@ -24,10 +24,13 @@ async def start(process: Process[GatewaySettings]) -> Stop:
     settings = process.settings
     settings.check()
     _raise_file_limit()
-    development = settings.environment == "development"
-    keys = JwksSource(settings.jwks, development=development) if settings.jwks else None
+    keys = JwksSource(settings.jwks, development=settings.development) if settings.jwks else None
     authenticator = Authenticator(
-        settings.jwt_secret, keys, settings.jwt_issuer, settings.jwt_audience, development=development
+        settings.jwt_secret,
+        keys,
+        settings.jwt_issuer,
+        settings.jwt_audience,
+        development=settings.development,
     )
     sessions = SessionStore(
         process.client,

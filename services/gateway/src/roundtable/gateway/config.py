@@ -96,14 +96,18 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
         int, Meta(ge=0, description="`/auth/*` requests a minute from one address; 0: no limit")
     ] = 60
 
+    @property
+    def development(self) -> bool:
+        return self.environment == "development" or (self.dev_auth and not self.environment)
+
     def check(self) -> None:
         """Raises `ConfigError` for settings that contradict each other."""
-        if self.dev_auth and self.environment != "development":
+        if self.dev_auth and not self.development:
             raise ConfigError(
                 "ROUNDTABLE_DEV_AUTH=1 lets anybody in: it needs ROUNDTABLE_ENVIRONMENT=development"
                 f" (it is {self.environment!r})"
             )
         if not (self.jwt_secret or self.jwks):
             raise ConfigError("set ROUNDTABLE_JWT_SECRET or ROUNDTABLE_JWKS, by which tokens are checked")
-        if self.jwt_secret and len(self.jwt_secret.encode()) < 32 and self.environment != "development":
+        if self.jwt_secret and len(self.jwt_secret.encode()) < 32 and not self.development:
             raise ConfigError("ROUNDTABLE_JWT_SECRET is too short: HS256 wants at least 32 bytes")
