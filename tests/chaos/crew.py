@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from roundtable.common.schema.basics import Role
 from roundtable.common.testing.players import (
@@ -24,7 +24,6 @@ from roundtable.common.testing.players import (
     WebSocketPlayer,
     stroke,
 )
-from roundtable.common.testing.system import Program
 
 KINDS: Final = ("json", "msgpack", "deflate", "sse", "poll")
 LASTING: Final = [
@@ -47,6 +46,17 @@ def digest(data: Any, timestamp: int) -> bytes:
     """Eight bytes over an event's content, the same for both formats."""
     text = json.dumps([data, timestamp], sort_keys=True)
     return blake2b(text.encode(), digest_size=8).digest()
+
+
+class Gateway(Protocol):
+    """Where one is found."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def http(self) -> str: ...
+    @property
+    def ws(self) -> str: ...
 
 
 class Heard(NamedTuple):
@@ -101,14 +111,17 @@ class _Poll(_Accounting, PollPlayer):
 
 
 class Member:
-    """One person at one table. `stay`: seconds, from and to, after which they move to another transport and gateway."""
+    """One person at one table. `stay`: seconds, from and to, after which they move to another transport and gateway.
+
+    `gateways` are looked at anew each time: there may be others meanwhile.
+    """
 
     READY: ClassVar[float] = 30.0
     """Seconds in which a place at some gateway is found again."""
 
     def __init__(
         self,
-        gateways: Sequence[Program],
+        gateways: Sequence[Gateway],
         user: str,
         room: str,
         *,
@@ -132,11 +145,11 @@ class Member:
         """Close codes and reasons, of those that the server ended or the network."""
         self.failures: list[tuple[float, float, str]] = []
         """Times that a connection did not come about: when, after how many seconds, why."""
-        self.away = 0.0
-        """The longest time without a connection, in seconds."""
+        self.absences: list[tuple[float, float]] = []
+        """Times without a connection: until when, in monotonic seconds, and for how many."""
         self.player: Player | None = None
-        self._gateways = list(gateways)
-        self._gateway: Program | None = None
+        self._gateways = gateways
+        self._gateway: Gateway | None = None
         self._kinds = kinds
         self._stay = stay
         self._chance = chance or random.Random(user)
@@ -165,8 +178,13 @@ class Member:
         return self._present.is_set()
 
     @property
-    def gateway(self) -> Program | None:
+    def gateway(self) -> Gateway | None:
         return self._gateway
+
+    @property
+    def away(self) -> float:
+        """The longest absence, in seconds."""
+        return max((seconds for _, seconds in self.absences), default=0.0)
 
     async def _run(self) -> None:
         gone = time.monotonic()
@@ -176,7 +194,8 @@ class Member:
                 await self._pause(self._chance.uniform(0.02, 0.2))
                 continue
             if self.comings:
-                self.away = max(self.away, time.monotonic() - gone)
+                now = time.monotonic()
+                self.absences.append((now, now - gone))
             self.comings += 1
             self.player = player
             self._present.set()
@@ -193,7 +212,8 @@ class Member:
                 await self._part(player, abruptly=self._chance.random() < 0.5)
 
     async def _come(self) -> Player | None:
-        others = [each for each in self._gateways if each is not self._gateway] or self._gateways
+        known, last = list(self._gateways), self._gateway
+        others = [each for each in known if last is None or each.name != last.name] or known
         self._gateway = self._chance.choice(others)
         player = self._made(self._chance.choice(self._kinds), self._gateway)
         self._current = player
@@ -209,7 +229,7 @@ class Member:
             return None
         return player
 
-    def _made(self, kind: str, gateway: Program) -> Player:
+    def _made(self, kind: str, gateway: Gateway) -> Player:
         player: _Accounting
         if kind == "sse":
             player = _SSE(gateway.http, self.user, self.room, self.role)

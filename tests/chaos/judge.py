@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 import nats
+from nats.aio.client import Client
 
 from roundtable.common.cursor import Cursor, Position, Vector
 from roundtable.common.eventlog_jetstream import JetStreamEventLog
@@ -31,11 +32,14 @@ class Stored(NamedTuple):
 History = dict[Service, list[Stored]]
 """A room's three logs."""
 
+Server = str | Callable[[], Awaitable[Client]]
+"""Where the logs are: a URL, or what connects to it."""
+
 _HIDDEN: Final = "session.cursor"
 
 
-async def read_logs(url: str, rooms: Collection[str]) -> dict[str, History]:
-    client = await nats.connect(url, connect_timeout=5)
+async def read_logs(server: Server, rooms: Collection[str]) -> dict[str, History]:
+    client = await (nats.connect(server, connect_timeout=5) if isinstance(server, str) else server())
     try:
         found: dict[str, History] = {}
         for room in rooms:
@@ -64,9 +68,9 @@ def end_of(history: History) -> Vector:
     return Vector(*(history[each][-1].position if history[each] else Position(0) for each in SERVICES))
 
 
-async def all_told(url: str, members: Collection[Member], within: float = 25.0) -> None:
+async def all_told(server: Server, members: Collection[Member], within: float = 25.0) -> None:
     """Returns when everybody has been told all that is in the logs now. Raises `AssertionError` when that takes too long."""
-    logs = await read_logs(url, {member.room for member in members})
+    logs = await read_logs(server, {member.room for member in members})
     ends = {room: end_of(history) for room, history in logs.items()}
 
     def waiting() -> list[str]:

@@ -41,7 +41,13 @@ class Authority:
         builder = self._builder(self._name, self._key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(usage, critical=True)
+        builder = builder.add_extension(self._key_name, critical=False)
         self._certificate = builder.sign(self._key, hashes.SHA256())
+
+    @property
+    def _key_name(self) -> x509.SubjectKeyIdentifier:
+        """Python 3.13 believes no certificate that does not name its signer's key."""
+        return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
 
     @property
     def certificate(self) -> bytes:
@@ -58,6 +64,9 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(usage, critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._key_name), critical=False
+            )
             .sign(self._key, hashes.SHA256())
         )
         return Pair(
