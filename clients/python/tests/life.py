@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from roundtable.client.core import Close, Core, Effect, Emit, Open, Policy, Renew, Settle, Transmit
+from roundtable.client.core import Core
+from roundtable.client.effects import Close, Effect, Emit, Open, Policy, Renew, Settle, Transmit
 from roundtable.client.errors import LOST, RoundtableError
 from roundtable.client.messages import Answer, Event, Failure
 from roundtable.common.schema.activity import Snapshot

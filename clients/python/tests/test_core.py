@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roundtable.client.core import OPENING, PROBE, SILENCE, STEADY
+from roundtable.client.core import OPENING, SILENCE, STEADY
 from roundtable.client.errors import RoundtableError
 from roundtable.client.messages import Answer
 from roundtable.client.requests import FORGOTTEN, PATIENCE, REPEATS, WAITING_AT_MOST
+from roundtable.client.retries import PROBE
 from roundtable.common.schema.errors import CLOSE_REASONS, REASONS
 from roundtable.common.schema.session import Transport
 
@@ -366,9 +367,11 @@ def test_answers_by_http_do_not_hide_that_the_stream_went_silent(transport: Tran
     life.server_heartbeat = 30_000
     life.connect()
     life.welcome()
-    for _ in range(4):
-        life.pass_time(30)
-        life.event("", name="heartbeat")
+    for number in range(12):
+        life.pass_time(10)
+        life.answer(life.sent[-1][2]["id"])
+        if number % 3 == 2:
+            life.event("", name="heartbeat")
     assert life.state() == "connected"
     for _ in range(7):
         life.pass_time(10)

@@ -22,7 +22,8 @@ from roundtable.common.schema.envelope import Format
 from roundtable.common.schema.session import Transport, Welcome
 
 from .address import address_of
-from .core import Close, Core, Effect, Emit, Open, Policy, Renew, Settle, State, Transmit
+from .core import Core
+from .effects import Close, Effect, Emit, Open, Policy, Renew, Settle, State, Transmit
 from .errors import LOST, RoundtableError
 from .handlers import OWN, Events, Handler, Handlers
 from .messages import Answer, Event, Message, encode

@@ -8,94 +8,25 @@ perhaps a *rising* one, which tries to get back to a better transport while the 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 from roundtable.common.schema.session import Transport, Welcome
 
+from .effects import Close, Effect, Emit, Open, Policy, Renew, Settle, State, Transmit, Waiting
 from .errors import LOST, RequestTimeout, RoundtableError, Unreachable
 from .messages import Answer, Event, Failure, Message, Place
 from .requests import Requests
+from .retries import Retries, Seen
 
-State = Literal["idle", "connecting", "connected", "reconnecting", "offline", "closed"]
-
-LONGEST_PAUSE: Final = 30.0
-PROBE: Final = 30.0
-"""Seconds between two looks whether it goes again, or goes better (CL1); give or take a fifth, so that not all look at once."""
 OPENING: Final = 15.0
 """Seconds from the beginning of an attempt to its welcome."""
 SILENCE: Final = 2.5
 """Heartbeat intervals without a word, after which a connection counts as lost."""
 STEADY: Final = 5.0
 """Seconds that a connection must have held for the attempts to be counted from the start."""
-SEEN: Final = 10_000
-"""Ids of events that are remembered (CL3): they come again only around a change of connection."""
 HEARTBEAT: Final = "heartbeat-"
-
-
-class Policy(NamedTuple):
-    """The options of a client that say how it holds on. Times in seconds."""
-
-    reconnect: bool = True
-    attempts: int = 5
-    """For each transport."""
-    delay: float = 1.0
-    """The longest first pause; each next one may be twice as long, up to 30 s."""
-    heartbeat: float = 30.0
-    chain: bool = False
-    """After the last transport go on looking; without it, give up."""
-    renewable: bool = False
-    """A new token can be had."""
-
-
-# Effects
-
-
-class Open(NamedTuple):
-    """Connect. Whatever becomes of it is told by `received` and `ended` with this number."""
-
-    link: int
-    transport: Transport
-    cursor: str
-
-
-class Close(NamedTuple):
-    """That link is not needed any more; nothing of it is listened to."""
-
-    link: int
-
-
-class Transmit(NamedTuple):
-    link: int
-    messages: Sequence[dict[str, Any]]
-
-
-class Settle(NamedTuple):
-    """The one end of a request."""
-
-    id: str
-    outcome: Answer | RoundtableError
-
-
-class Emit(NamedTuple):
-    event: Event
-
-
-class Renew(NamedTuple):
-    """Get a token and ask `auth.refresh`."""
-
-
-Effect = Open | Close | Transmit | Settle | Emit | Renew
-
-
-class Waiting(NamedTuple):
-    """Data of `reconnecting`."""
-
-    transport: Transport
-    attempt: int
-    delay: float
 
 
 @dataclass
@@ -128,19 +59,17 @@ class Core:
         self.requests: Final = Requests(random)
         self._transports = tuple(transports)
         self._policy = policy
-        self._random = random
         self._effects: list[Effect] = []
         self._number = 0
         self._index = 0
-        self._attempts = 0
-        self._pauses = 0
+        self._retries = Retries(policy.attempts, policy.delay, random)
         self._renewals = 0
         self._next: float | None = None
         """When to open the next link."""
         self._link: _Link | None = None
         self._rising: _Link | None = None
         self._rise_at: float | None = None
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen = Seen()
         self._start: str | None = None
         """The cursor of a welcome whose snapshots have not all come; a break before that must start afresh."""
         self._beats: dict[str, float] = {}
@@ -175,7 +104,8 @@ class Core:
 
     def connect(self, now: float) -> list[Effect]:
         if self.state in ("idle", "closed"):
-            self._index = self._attempts = self._pauses = self._renewals = 0
+            self._index = self._renewals = 0
+            self._retries.begin()
             self.state, self._end = "connecting", None
             self._open(now)
         return self._take()
@@ -272,7 +202,7 @@ class Core:
 
     def _open(self, now: float) -> None:
         self._next = None
-        self._attempts += 1
+        self._retries.made += 1
         self._link = self._new_link(self._index, now)
 
     def _new_link(self, index: int, now: float) -> _Link:
@@ -293,7 +223,7 @@ class Core:
         if not welcome.recovered:
             self.cursor = ""
         self.requests.pace.set(welcome.limits.messages_per_minute, now)
-        self._rise_at = now + self._probe() if link.index else None
+        self._rise_at = now + self._retries.probe() if link.index else None
         if not before:
             self._emit("transport", self._transports[link.index])
         self._emit("connected", welcome)
@@ -312,13 +242,13 @@ class Core:
             self._beats.clear()
             self._emit("disconnected", error)
             if now - link.welcomed_at >= STEADY:
-                self._attempts = self._pauses = 0
+                self._retries.begin()
         self._rise_at = None
         self._emit("error", error)
         if self._rising is not None and error.advice != "stop":
             self._link, self._rising = self._rising, None  # it is under way already
             self.state = "reconnecting"
-            self._attempts = 1
+            self._retries.begin(made=1)
         else:
             self._after(link, error, now)
 
@@ -328,25 +258,24 @@ class Core:
         if not self._policy.reconnect or advice == "stop":
             self._stop(error, now)
         elif advice == "reconnect" and welcomed:
-            self._pause(now, self._random() * self._policy.delay, counted=False)
+            self._pause(now, self._retries.jitter(), counted=False)
         elif advice == "token" and not self._policy.renewable:
             self._stop(error, now)
         elif advice == "token" and self._renewals == 0:
             self._renewals = 1
-            self._pause(now, self._random() * self._policy.delay if welcomed else 0.0, counted=False)
+            self._pause(now, self._retries.jitter() if welcomed else 0.0, counted=False)
         elif advice == "wait":
-            delay = error.retry_after or LONGEST_PAUSE * (1 + self._random()) / 2
-            self._pause(now, delay, counted=False)
+            self._pause(now, error.retry_after or self._retries.long_wait(), counted=False)
         else:
             self._back_off(now, error)
 
     def _pause(self, now: float, delay: float, *, counted: bool = True) -> None:
         if not counted:
-            self._attempts = max(0, self._attempts - 1)
+            self._retries.uncount()
         if self.state != "offline":
             self.state = "connecting" if self.welcome is None else "reconnecting"
         self._next = now + delay
-        self._emit("reconnecting", Waiting(self._transports[self._index], self._attempts + 1, delay))
+        self._emit("reconnecting", Waiting(self._transports[self._index], self._retries.made + 1, delay))
 
     def _back_off(self, now: float, error: RoundtableError) -> None:
         """The next attempt by this transport, else by the next one, else a slow look at all of them (CL1)."""
@@ -356,13 +285,11 @@ class Core:
                 self._open(now)
             else:
                 self._look_later(now)
-        elif self._attempts < self._policy.attempts:
-            longest = min(LONGEST_PAUSE, self._policy.delay * 2**self._pauses)
-            self._pauses += 1
-            self._pause(now, self._random() * longest)
+        elif (pause := self._retries.pause()) is not None:
+            self._pause(now, pause)
         elif self._index + 1 < len(self._transports):
             self._index += 1
-            self._attempts = self._pauses = 0
+            self._retries.begin()
             self._pause(now, 0.0)
         elif not self._policy.chain:
             self._stop(error, now)
@@ -373,11 +300,8 @@ class Core:
 
     def _look_later(self, now: float) -> None:
         self._index = 0
-        self._attempts = self._pauses = 0
-        self._next = now + self._probe()
-
-    def _probe(self) -> float:
-        return PROBE * (0.8 + 0.4 * self._random())
+        self._retries.begin()
+        self._next = now + self._retries.probe()
 
     def _stop(self, error: RoundtableError, now: float) -> None:
         if self.state == "closed":
@@ -405,7 +329,7 @@ class Core:
         if index < self._link.index:
             self._rising = self._new_link(index, now)
         else:
-            self._rise_at = now + self._probe()
+            self._rise_at = now + self._retries.probe()
 
     def _risen(self, welcome: Welcome, now: float) -> None:
         """What the old connection has not told yet, the new one tells: it began at our cursor of then."""
@@ -415,7 +339,7 @@ class Core:
             self.requests.broken(now)
             self._beats.clear()
         self._link, self._rising = self._rising, None
-        self._attempts = self._pauses = 0
+        self._retries.begin()
         self._welcomed(self._link, welcome, now)
 
     # -- messages
@@ -428,11 +352,8 @@ class Core:
         if isinstance(event.data, Welcome):
             self._welcomed(link, event.data, now)
         elif event.id:
-            if event.id in self._seen:
+            if not self._seen.add(event.id):
                 return
-            self._seen[event.id] = None
-            if len(self._seen) > SEEN:
-                self._seen.popitem(last=False)
             self.cursor, self._start = event.id, None
         elif event.name == "activity.snapshot" and self._start is not None and not event.data.more:
             self.cursor, self._start = self._start, None  # the last one of the three
