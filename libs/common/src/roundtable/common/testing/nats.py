@@ -42,6 +42,12 @@ def free_port() -> int:
             return port
 
 
+def binary() -> str:
+    """The nats-server of the environment, else of the machine."""
+    beside = Path(sys.executable).with_name("nats-server")
+    return str(beside if beside.exists() else shutil.which("nats-server") or beside)
+
+
 class NatsServer:
     """One server with JetStream on 127.0.0.1. It is always the same port, and the same store.
 
@@ -82,9 +88,8 @@ class NatsServer:
                 jetstream=self._jetstream,
             )
         )
-        binary = Path(sys.executable).with_name("nats-server")
         self._process = subprocess.Popen(
-            [str(binary if binary.exists() else shutil.which("nats-server") or binary), "-c", str(config)],
+            [binary(), "-c", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
