@@ -55,6 +55,7 @@ $(SETUP): $(LOCK) $(PACKAGES:%=%/pyproject.toml)
 	@touch $@
 
 run: $(SETUP) ## the whole system on this machine, the page at http://localhost:8080, Ctrl-C ends it
+	@$(MAKE) --no-print-directory $(CLIENTS_BUILT) || echo "run: the page could not be built: the table starts without it" >&2
 	@exec $(PY) -m roundtable.common.localrun
 
 test: check ## check, then all tests, with a real nats-server
