@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 SILENCE: Final = 2.5
 """Heartbeat intervals without a sign of life after which a peer counts as gone (CO9)."""
-QUEUE: Final = 256
-QUEUE_BYTES: Final = 1 << 20
+QUEUE: Final = 2_048
+QUEUE_BYTES: Final = 4 << 20
 """Requests of one connection that may wait for their services; what is more is refused."""
 
 

@@ -16,10 +16,10 @@ from msgspec import Raw
 from roundtable.common.command_handler import now_ms
 from roundtable.common.cursor import Vector
 from roundtable.common.schema.basics import Role
-from roundtable.common.schema.envelope import ServerEvent
+from roundtable.common.schema.envelope import ServerEvent, to_json
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.presence import ConnectionOpened
-from roundtable.common.schema.session import Claims
+from roundtable.common.schema.session import Claims, HeartbeatAnswer
 from roundtable.common.telemetry import log
 
 from . import snapshots
@@ -54,6 +54,7 @@ class Poller:
         self.refusal: Refusal | None = None
         self._gateway = gateway
         self._warned = 0
+        self._beat = time.monotonic()
         self._cursors: dict[str, bytes] = {}
         self._previews: list[bytes] = []
         self._woken = asyncio.Event()
@@ -99,6 +100,17 @@ class Poller:
             room, self._gateway.commands, snapshots.Viewer(self.user, self.role, self.id)
         )
         return [self.welcome(room, snapshot.vector, recovered=False), *snapshot.events], snapshot.vector
+
+    def heartbeat_s(self, now: float) -> float:
+        """Seconds until a heartbeat is due."""
+        return max(0.0, self._beat + self._gateway.settings.heartbeat_seconds - now)
+
+    def heartbeat(self, now: float, at: int) -> list[ServerEvent]:
+        """One if it is due: an interval after the last, in whatever poll that falls (CO9)."""
+        if self.heartbeat_s(now):
+            return []
+        self._beat = now
+        return [ServerEvent("heartbeat", to_json(HeartbeatAnswer(at)), at)]
 
     def expiring(self, at: int) -> list[ServerEvent]:
         """The notice that the token ends soon, once for each token."""

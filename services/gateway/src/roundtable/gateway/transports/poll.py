@@ -16,9 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roundtable.common.cursor import Vector
-from roundtable.common.schema.envelope import Format, ServerEvent, SSEEvent, pack, to_json
+from roundtable.common.schema.envelope import Format, ServerEvent, SSEEvent, pack
 from roundtable.common.schema.errors import Refusal
-from roundtable.common.schema.session import HeartbeatAnswer
 from roundtable.common.telemetry import CONTEXT
 
 from ..polling import Poller
@@ -113,7 +112,7 @@ async def _events(
     elif not known:
         opening = [poller.welcome(room, place, recovered=True)]
     expiring = poller.expiring(gateway.now_ms())
-    patience = min(timeout, gateway.settings.heartbeat_seconds, poller.token_s(gateway.now_ms()))
+    patience = min(timeout, poller.heartbeat_s(gateway.now()), poller.token_s(gateway.now_ms()))
     deadline = gateway.now() + patience
     earliest = gateway.now() + EPHEMERAL_PAUSE
     while True:
@@ -126,13 +125,13 @@ async def _events(
             place = place.moved(entry.service, entry.position)
         now = gateway.now()
         ephemera = poller.take_ephemera(gateway.now_ms()) if events or now >= earliest or opening else []
-        if opening or events or ephemera or expiring:
-            return _Found([*opening, *expiring, *ephemera, *events], place)
-        place = room.level(place, end)
-        if now >= deadline or poller.ended or gone.done():
-            at = gateway.now_ms()
-            return _Found([ServerEvent("heartbeat", to_json(HeartbeatAnswer(at)), at)], place)
-        await poller.wait(room, gone, (earliest if poller.has_ephemera else deadline) - now)
+        if not (opening or events or ephemera or expiring):
+            place = room.level(place, end)
+            if now < deadline and not poller.ended and not gone.done():
+                await poller.wait(room, gone, (earliest if poller.has_ephemera else deadline) - now)
+                continue
+        beat = poller.heartbeat(now, gateway.now_ms())
+        return _Found([*opening, *expiring, *beat, *ephemera, *events], place)
 
 
 def _response(room: Room, found: _Found, fmt: Format) -> Response:
