@@ -33,6 +33,13 @@ def check(root: Path) -> list[str]:
     ]
 
 
+def known_variables(root: Path) -> set[str]:
+    """What the programs read, by the page that is generated from their settings."""
+    return set(
+        re.findall(r"`(ROUNDTABLE_\w+)`", (root / "docs/configuration.md").read_text(encoding="utf-8"))
+    )
+
+
 def faults_of(target: str, manifests: tuple[Manifest, ...], known: set[str], paths: list[str]) -> list[str]:
     """`known` are the variables that the programs read, `paths` those that the gateway serves."""
     looks = (_variables(manifests, known), _secrets(target, manifests), _doors(manifests, paths))

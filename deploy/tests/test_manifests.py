@@ -182,10 +182,10 @@ OPENED: dict[str, tuple[Breaking, str]] = {
         "stranger -> nats is open on TCP 4222",
     ),
     "a port too many": (
-        lambda all_: all_["NetworkPolicy/nats"]["spec"]["ingress"][2]["ports"].append(
-            {"protocol": "TCP", "port": 4222}
+        lambda all_: all_["NetworkPolicy/canvas"]["spec"]["ingress"][0]["ports"].append(
+            {"protocol": "TCP", "port": 22}
         ),
-        "monitoring -> nats is open on TCP 4222,8222",
+        "monitoring -> canvas is open on TCP 22,8080",
     ),
     "somebody is shut out": (
         lambda all_: all_["NetworkPolicy/gateway"]["spec"].update(ingress=[]),
@@ -308,12 +308,7 @@ def test_a_pitfall_is_found(production: Overlay, what: str) -> None:
 
 # Settings, secrets, doors
 
-KNOWN = {
-    "ROUNDTABLE_HTTP_HOST", "ROUNDTABLE_HTTP_PORT", "ROUNDTABLE_NATS_URL", "ROUNDTABLE_NATS_TLS_CA",
-    "ROUNDTABLE_PROVISION", "ROUNDTABLE_REPLICAS", "ROUNDTABLE_LOG_LEVEL", "ROUNDTABLE_INSTANCE",
-    "ROUNDTABLE_NATS_USER", "ROUNDTABLE_NATS_PASSWORD", "ROUNDTABLE_JWT_SECRET", "ROUNDTABLE_DRAIN_SECONDS",
-    "ROUNDTABLE_MAX_CONNECTION_SECONDS", "ROUNDTABLE_MAX_CONNECTIONS_PER_ADDRESS",
-}  # fmt: skip
+KNOWN = settings.known_variables(ROOT)
 PATHS = ["/sse", "/rpc", "/auth/token", "/rooms/{room}/canvas.json", "/metrics", "/healthz"]
 
 
