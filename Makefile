@@ -26,7 +26,7 @@ UV_LOCK := ../$(PY) -m uv pip compile --quiet --universal --python-version 3.11 
 UV_INSTALL := $(PY) -m uv pip install --quiet --no-config --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-deploy fmt e2e fuzz bench schema clients lock clean
+.PHONY: help setup run test check check-deploy monitoring fmt e2e fuzz bench schema clients lock clean
 
 help: ## this list
 	@echo "Roundtable: a shared table for role players. First \`make run\`; then"
@@ -71,6 +71,9 @@ check: $(SETUP) ## lint, format, types, import rule, generated files
 check-deploy: $(DEPLOY_SETUP) ## what is deployed: manifests, policies, images, and the tests of these checks
 	$(DEPLOY)/bin/python -m deploy.checks $(ONLY)
 	$(DEPLOY)/bin/python -m pytest deploy
+
+monitoring: $(DEPLOY_SETUP) ## generated files: Grafana's dashboards, rules for Kubernetes
+	$(DEPLOY)/bin/python -m deploy.monitoring
 
 $(DEPLOY_SETUP): requirements/deploy.txt requirements/netpol.txt deploy/checks/crds/package-lock.json $(SETUP)
 	@echo "setup: tools that check deployments ($(DEPLOY))"

@@ -155,6 +155,8 @@ class ServiceMetrics:
         self.snapshots = counter(
             "snapshots", "Snapshots by outcome: `written`, or `failed` and tried again later", "outcome"
         )
+        for outcome in ("written", "failed"):
+            self.snapshots.labels(outcome)
         self.snapshot_age = gauge(
             "snapshot_age_seconds", "Age of the oldest event in memory that no snapshot holds yet"
         )

@@ -13,7 +13,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from roundtable.common.schema.errors import Refusal
+from roundtable.common.schema.errors import REASONS, Refusal
 from roundtable.common.schema.methods import METHODS
 from roundtable.common.tally import Tallies
 from roundtable.common.telemetry import FAST
@@ -122,6 +122,19 @@ class GatewayMetrics:
         self._ages = gauge(
             "age_seconds", "Since something that is read from elsewhere was last known to be right", "what"
         )
+
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begins at 0 what would else begin with its first occurrence, which `rate` and `increase` do not see."""
+        for outcome in ("whole", "refused", "unreadable"):
+            self.recoveries.labels(outcome)
+        for reason in ("peer", *REASONS):
+            self.closed.labels(reason)
+        for method in METHODS.values():
+            if method.service != "gateway" and method.kind != "event" and not method.internal:
+                for outcome in ("ok", "refused", "failed"):
+                    self.request_seconds.labels(method.name, outcome)
 
     def age(self, what: str, seconds: Callable[[], float]) -> None:
         """`what`: keys, revocations."""
