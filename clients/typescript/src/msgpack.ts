@@ -97,7 +97,7 @@ export function pack(value: unknown): Uint8Array {
 /** Throws `RangeError` for what ends too early, goes on too long, or is no MessagePack that JSON could say. */
 export function unpack(bytes: Uint8Array): unknown {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const decoder = new TextDecoder("utf-8", { fatal: true });
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let at = 0;
 
   function take(width: number): number {

@@ -63,8 +63,8 @@ export class Requests {
   private stopFlush = (): void => {};
 
   constructor(private readonly options: RequestsOptions) {
-    const { random } = options.clock;
-    this.prefix = Array.from({ length: 3 }, () => Math.floor(random() * 0x100000000).toString(36)).join("");
+    const { clock } = options;
+    this.prefix = Array.from({ length: 3 }, () => Math.floor(clock.random() * 0x100000000).toString(36)).join("");
   }
 
   get size(): number {
@@ -179,7 +179,7 @@ export class Requests {
       this.nextAt = Math.max(this.nextAt, clock.now() + pause);
       pause = this.nextAt - clock.now();
     } else if (advice === "backoff" || advice === "reconnect") {
-      pause = jitter((entry.repeats += 1), { ...this.options, random: clock.random });
+      pause = jitter((entry.repeats += 1), { ...this.options, random: () => clock.random() });
     } else {
       this.reject(id, error);
       return;
