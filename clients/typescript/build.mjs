@@ -1,7 +1,7 @@
 // Build layer: the client as people get it: an ES module, a plain script, and the types.
 
-import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,7 +15,10 @@ const LIMIT = 12_000;
 
 const from = (path) => join(HERE, path);
 const tsc = join(dirname(createRequire(import.meta.url).resolve("typescript/package.json")), "bin/tsc");
-execFileSync(process.execPath, [tsc, "--project", HERE], { stdio: "inherit" });
+for (const project of [HERE, from("tests")]) {
+  const { status } = spawnSync(process.execPath, [tsc, "--pretty", "false", "--project", project], { stdio: ["ignore", 2, 2] });
+  if (status !== 0) process.exit(1);
+}
 
 const common = {
   entryPoints: [from("src/index.ts")],
@@ -28,6 +31,18 @@ const common = {
 };
 await build({ ...common, format: "esm", outfile: from("dist/index.js") });
 await build({ ...common, format: "iife", globalName: "Roundtable", minify: true, outfile: from("dist/roundtable.min.js") });
+
+await build({
+  entryPoints: readdirSync(from("tests")).filter((name) => name.endsWith(".test.ts")).map((name) => from(`tests/${name}`)),
+  bundle: true,
+  platform: "node",
+  format: "esm",
+  packages: "external",
+  external: ["../../tools/*"],
+  outdir: from("build"),
+  outExtension: { ".js": ".mjs" },
+  logLevel: "warning",
+});
 
 const { complaints, used } = checkProject(from("tsconfig.json"));
 for (const each of complaints) console.error(each);
