@@ -106,7 +106,7 @@ schema: $(SETUP) ## generated files: JSON Schema, TypeScript types, AsyncAPI, ta
 clients: $(CLIENTS_BUILT) ## the client library and the page, from their sources; prints sizes and the browsers' check
 	@cat $(CLIENTS_BUILT)
 
-$(CLIENTS_BUILT): $(CLIENTS_SETUP) $(shell find clients -type f $(CLIENTS_MADE:%=-not -path '*/%/*'))
+$(CLIENTS_BUILT): $(CLIENTS_SETUP) $(shell find clients -type f -not -path 'clients/python/*' -not -name '*.py*' $(CLIENTS_MADE:%=-not -path '*/%/*'))
 	@$(WITH_NODE); cd clients && npm run --silent build >$(@:clients/%=%).new && mv $(@:clients/%=%).new $(@:clients/%=%)
 
 $(CLIENTS_SETUP): clients/package-lock.json requirements/node.txt | $(SETUP)

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("tests/**/*.py", "libs/*/tests/**/*.py", "services/*/tests/**/*.py", "clients/*/tests/**/*.py")
+SCRIPTS = ("clients/*/tests/*.test.ts",)
 STATUSES = {"held", "planned"}
 
 
@@ -44,15 +45,23 @@ def marks_of(source: str) -> Iterator[tuple[str, int]]:
             yield argument.value, node.lineno
 
 
+def names_of(source: str) -> Iterator[tuple[str, int]]:
+    """Every id at the beginning of a test's name in TypeScript, such as `test("CL1, CL2: what is shown", …)`, with its line."""
+    for match in re.finditer(r"\btest\(\s*[\"'`]([A-Z]{2}[0-9]+(?:, [A-Z]{2}[0-9]+)*): ", source):
+        for rule in match[1].split(", "):
+            yield rule, source.count("\n", 0, match.start()) + 1
+
+
 RULES = rules_of((ROOT / "docs/spec.md").read_text())
 
 
 def all_marks() -> dict[str, list[str]]:
     """Rule id to the places that show it."""
     found: dict[str, list[str]] = {}
-    for path in sorted({path for folder in FOLDERS for path in ROOT.glob(folder)}):
+    for path in sorted({path for folder in (*FOLDERS, *SCRIPTS) for path in ROOT.glob(folder)}):
         try:
-            for rule, line in marks_of(path.read_text()):
+            read = names_of if path.suffix == ".ts" else marks_of
+            for rule, line in read(path.read_text()):
                 found.setdefault(rule, []).append(f"{path.relative_to(ROOT)}:{line}")
         except ValueError as error:
             raise ValueError(f"{path.relative_to(ROOT)}: {error}") from None
@@ -135,3 +144,16 @@ text = '@pytest.mark.rule("XX6")'
 def test_a_mark_that_cannot_be_read_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="rule mark"):
         list(marks_of(line))
+
+
+def test_rules_are_read_from_the_names_of_tests_in_typescript() -> None:
+    source = """
+test("XX1: said", () => {});
+  test(`XX2, XX3: ${form}: said`, async () => {});
+test(
+  'XX4: said', work);
+test("no rule", () => {});
+// test of "XX5: nothing"
+latest("XX6: nothing");
+"""
+    assert list(names_of(source)) == [("XX1", 2), ("XX2", 3), ("XX3", 3), ("XX4", 4)]

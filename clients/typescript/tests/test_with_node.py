@@ -38,7 +38,9 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def built() -> Path:
     """The tests as Node can run them, and what they test as people get it."""
-    result = subprocess.run(["make", "--silent", "clients"], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        ["make", "--silent", "clients"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return ROOT / "clients/typescript/build"
 
@@ -78,7 +80,9 @@ async def test_the_typescript_client(file: Path, built: Path, table: dict[str, s
     except TimeoutError:
         process.kill()
         raise
-    count = {name: int(number) for name, number in re.findall(r"^# (tests|pass) (\d+)$", output, re.MULTILINE)}
+    count = {
+        name: int(number) for name, number in re.findall(r"^# (tests|pass) (\d+)$", output, re.MULTILINE)
+    }
     failed = "\n".join(re.findall(r"^ *not ok .*?^ *\.\.\.$", output, re.MULTILINE | re.DOTALL))
     assert process.returncode == 0, failed or output
     assert count["tests"] == count["pass"] > 1, output
