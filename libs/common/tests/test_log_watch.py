@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from roundtable.common import provision, subjects
 from roundtable.common.config import Settings
+from roundtable.common.eventlog import LogFull
+from roundtable.common.eventlog_jetstream import JetStreamEventLog
 from roundtable.common.log_watch import LogMetrics, LogWatch
 from roundtable.common.testing.nats import NatsServer, nats_server
 
@@ -61,6 +63,23 @@ async def test_the_limit_of_the_account_is_told() -> None:
     async with watched(LIMITED) as it:
         await it.watch.look()
         assert it.value("jetstream_storage_limit_bytes") == 64 * 2**20
+
+
+async def test_an_account_that_is_full_takes_no_append_and_says_why() -> None:
+    async with watched(LIMITED) as it:
+        eventlog = JetStreamEventLog(it.client, "canvas")
+
+        async def fill() -> None:
+            for seq in range(100):
+                await eventlog.append(f"room{seq}", b"x" * 2**20, 0)
+
+        with pytest.raises(LogFull, match="limits exceeded"):
+            await fill()
+        await it.watch.look()
+        used, limit = it.value("jetstream_storage_bytes"), it.value("jetstream_storage_limit_bytes")
+        assert used is not None
+        assert limit is not None
+        assert used > 0.9 * limit
 
 
 async def test_a_server_that_does_not_answer_leads_no_log_until_it_is_back() -> None:

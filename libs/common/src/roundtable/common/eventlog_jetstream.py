@@ -28,8 +28,8 @@ HEADS_AT_ONCE: Final = 64
 """Messages on their way at a time: even long ones stay below what nats-py drops."""
 _CONFLICTS: Final = frozenset({10071, 10164})
 """Wrong last sequence: on a single-server stream, and on a replicated one."""
-_FULL: Final = frozenset({10054, 10077, 10047, 10023, 10122})
-"""Message too large, stream full by bytes or messages, no storage."""
+_FULL: Final = frozenset({10054, 10077, 10047, 10023, 10122, 10002})
+"""Message too large, stream full by bytes or messages, no storage, the account's limit."""
 _NO_MESSAGE: Final = 10037
 _CAUGHT: Final = (nats.errors.Error, OSError)
 
