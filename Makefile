@@ -75,7 +75,7 @@ check-deploy: $(DEPLOY_SETUP) ## what is deployed: manifests, policies, images, 
 monitoring: $(DEPLOY_SETUP) ## generated files: Grafana's dashboards, rules for Kubernetes
 	$(DEPLOY)/bin/python -m deploy.monitoring
 
-$(DEPLOY_SETUP): requirements/deploy.txt requirements/netpol.txt deploy/checks/crds/package-lock.json $(SETUP)
+$(DEPLOY_SETUP): requirements/deploy.txt requirements/netpol.txt deploy/checks/npm/package-lock.json $(SETUP)
 	@echo "setup: tools that check deployments ($(DEPLOY))"
 	@$(PY) -m venv --clear $(DEPLOY)
 	@$(PY) -m venv $(DEPLOY)/netpol

@@ -1,4 +1,4 @@
-"""Node's part of the checks: what `crds/package-lock.json` says, installed in the checks' own environment. No check itself."""
+"""Node's part of the checks: what `npm/package-lock.json` says, installed in the checks' own environment. No check itself."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Final
 from .programs import Done, run
 from .result import Broken, Unavailable
 
-CRDS: Final = Path(__file__).parent / "crds"
-HOME: Final = Path(sys.prefix) / "crds"
+PACKAGES: Final = Path(__file__).parent / "npm"
+HOME: Final = Path(sys.prefix) / "npm"
 """Where the modules are: beside the environment that runs us, never among the sources."""
 
 
 def node(*arguments: str, cwd: Path = HOME) -> Done:
     """Runs the Node of the wheel. The command's own failure is the caller's to see."""
     if not (HOME / "node_modules").is_dir():
-        raise Unavailable("the models of custom resources are not installed: make check-deploy installs them")
+        raise Unavailable("the packages of Node are not installed: make check-deploy installs them")
     return run(_node(), *arguments, cwd=cwd)
 
 
@@ -33,7 +33,7 @@ def _node() -> str:
 def install() -> None:
     HOME.mkdir(exist_ok=True)
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(CRDS / name, HOME)
+        shutil.copy(PACKAGES / name, HOME)
     npm = Path(_node()).parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
     done = run(_node(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", cwd=HOME)
     if done.returncode:
