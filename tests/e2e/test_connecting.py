@@ -22,6 +22,8 @@ from roundtable.common.testing.system import Program, System
 from roundtable.common.testing.wire import BINARY, CLOSE, PING, PONG, TEXT, Wire, frame
 
 PAGE = 256 * 1024
+HTTP = [name for name in TRANSPORTS if not name.startswith("websocket")]
+"""Transports on which a request goes by `POST /rpc`."""
 
 
 def bearer(user: str, room: str = "*", role: str = "player") -> dict[str, str]:
@@ -671,6 +673,21 @@ async def test_a_gateway_that_ends_sends_its_people_elsewhere_and_nobody_seems_g
 
 async def _is(program: Program, status: int) -> bool:
     return await program.status("/readyz") == status
+
+
+@pytest.mark.rule("CO10", "CO3")
+async def test_who_still_listens_at_a_gateway_that_ends_is_also_heard_there(
+    gateway: Any, everyone: Players
+) -> None:
+    leaver: Program = await gateway(DRAIN_SECONDS="6")
+    there = [await everyone(f"{name}-{n}", transport=name, at=leaver) for n in range(3) for name in HTTP]
+    leaver.send(signal.SIGTERM)
+    await asyncio.wait([each.closed for each in there], timeout=WAIT, return_when=asyncio.FIRST_COMPLETED)
+    left = [each for each in there if not each.closed.done()]
+    assert left
+    for each in left:
+        assert await each.draw(f"by-{each.user}")
+    assert await leaver.end() == 0
 
 
 @pytest.mark.rule("CO10")

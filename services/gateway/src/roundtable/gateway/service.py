@@ -53,6 +53,7 @@ class Gateway:
         self.identity: Final = identity
         self._process = process
         self._draining = False
+        self._drained = False
         self._background: set[asyncio.Task[None]] = set()
 
     # -- beginning and end
@@ -85,6 +86,7 @@ class Gateway:
             for connection in tuple(self.hub.connections.values()):  # those that were just coming in
                 connection.end(Refusal("draining"))
             await asyncio.sleep(0.05)
+        self._drained = True
         self.polling.close_all()
         await self.presence.stop()
         await self.lease.release()
@@ -131,8 +133,18 @@ class Gateway:
 
     # -- who may come in
 
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
     def check_open(self) -> None:
+        """For a new connection."""
         if self._draining:
+            raise Refusal("draining")
+
+    def check_serving(self) -> None:
+        """For a request of somebody who may still have a connection here: until the last of those has gone."""
+        if self._drained:
             raise Refusal("draining")
 
     def check_origin(self, origin: str | None, host: str | None) -> None:

@@ -36,7 +36,7 @@ async def enter(gateway: Gateway, request: Request, room: str | None = None) -> 
     """
     if request.method == "HEAD":
         raise HTTPException(405, "Method Not Allowed")
-    gateway.check_open()
+    gateway.check_serving()
     gateway.check_origin(request.headers.get("origin"), request.headers.get("host"))
     gateway.check_room(request.query_params.get("room"))
     credentials = credentials_of(request.headers, (), request.query_params)

@@ -48,6 +48,7 @@ class _Found(NamedTuple):
 
 def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
     async def poll(request: Request) -> Response:
+        gateway.check_open()
         admitted = await enter(gateway, request)
         if admitted.claims.expires_at is not None and admitted.claims.expires_at <= gateway.now_ms():
             raise Refusal("token_expired")  # the leeway lets somebody in, but keeps nobody here (AU3)

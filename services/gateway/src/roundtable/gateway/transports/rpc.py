@@ -61,7 +61,10 @@ def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
                 if answer is not None:
                     answers.append(answer)
             gateway.hub.seen(admitted.room, admitted.claims.user_id, at)
-        return _response(answers, fmt, batch=is_batch(body, fmt))
+        response = _response(answers, fmt, batch=is_batch(body, fmt))
+        if gateway.draining:  # what comes next finds another gateway
+            response.headers["Connection"] = "close"
+        return response
 
     return rpc
 

@@ -42,6 +42,7 @@ END_WAIT: Final = 5.0
 
 def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
     async def sse(request: Request) -> Response:
+        gateway.check_open()
         admitted = await enter(gateway, request)
         cursor = request.headers.get("last-event-id") or request.query_params.get("cursor", "")
         protocol = http_protocol_of(request.scope)
