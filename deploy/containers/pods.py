@@ -101,13 +101,11 @@ class Pod:
             return ["--volume", f"{folder}:{mount.mount_path}"]
         volume = next(each for each in self.workload.pod.volumes if each.name == mount.name)
         content = k8s.files(self._manifests, volume)
-        if content is None:
-            return [
-                "--mount",
-                f"type=tmpfs,destination={mount.mount_path},tmpfs-mode=1777,tmpfs-size=67108864",
-            ]
         folder = self._home / mount.name
         folder.mkdir(parents=True, exist_ok=True)
+        if content is None:  # as long as the pod, over its container's restarts
+            folder.chmod(0o1777)
+            return ["--volume", f"{folder}:{mount.mount_path}"]
         texts, mode = content
         for name, text in texts.items():
             path = folder / name
