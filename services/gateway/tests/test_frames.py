@@ -910,3 +910,44 @@ def test_frames_by_websockets_are_read(data: bytes, opcode: int) -> None:
             data.decode()
     else:
         assert events == [kinds[opcode](data)]
+
+
+@given(
+    st.one_of(
+        st.builds(client, st.sampled_from([TEXT, BINARY, CONT, PING]), st.binary(max_size=300)),
+        st.builds(lambda text: client(TEXT, text.encode()), st.text(max_size=80)),
+        st.builds(client, st.just(TEXT), st.just(b"a"), form=st.sampled_from([126, 127])),
+        st.builds(client, st.just(TEXT), st.just(b"aa"), fin=st.booleans(), rsv=st.sampled_from([0, 4])),
+        st.binary(max_size=12),
+    ),
+    st.booleans(),
+    st.binary(max_size=3),
+)
+def test_the_short_way_of_one_whole_message_finds_what_the_long_way_finds(
+    wire: bytes, binary: bool, rest: bytes
+) -> None:
+    for data in (
+        wire,
+        wire + rest,
+        wire[:-1],
+        wire[:1] + bytes((wire[1] & 0x7F,)) + wire[2:] if wire[1:] else b"",
+    ):
+        payload = FrameParser(250).whole(data, binary)
+        if payload is not None:
+            assert FrameParser(250).feed(data) == [Binary(payload) if binary else Text(payload)]
+
+
+def test_the_short_way_waits_for_what_came_before() -> None:
+    message = client(TEXT, b"hello")
+    for begun in (message[:3], client(TEXT, b"a", fin=False), client(CLOSE)):
+        parser = FrameParser()
+        parser.feed(begun)
+        assert parser.whole(message, binary=False) is None
+    assert FrameParser(4).whole(message, binary=False) is None
+
+
+@given(st.lists(st.binary(max_size=70), max_size=4), st.sampled_from([0, 60_000, 70_000]))
+def test_a_frame_of_pieces_is_the_frame_of_the_whole(parts: list[bytes], more: int) -> None:
+    parts.append(b"x" * more)
+    assert frames.joined_frame(TEXT, parts) == text_frame(b"".join(parts))
+    assert frames.joined_frame(BINARY, parts) == binary_frame(b"".join(parts))

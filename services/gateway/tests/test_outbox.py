@@ -15,8 +15,10 @@ from roundtable.common.schema.basics import Point
 from roundtable.common.schema.canvas import Preview
 from roundtable.common.schema.envelope import ServerEvent
 from roundtable.common.schema.log import Audience
+from roundtable.common.schema.presence import CursorShown
+from roundtable.gateway.batch import Entry
 from roundtable.gateway.codecs import BINARY, DEFLATED_TEXT, SSE, TEXT, Codec
-from roundtable.gateway.outbox import Entry, Ephemera, Inked, Moved, Outbox
+from roundtable.gateway.outbox import Ephemera, Inked, Outbox
 
 from .wire import messages_in
 
@@ -70,13 +72,13 @@ def test_every_viewer_gets_each_stored_event_once_and_in_order_and_never_their_o
                 outbox.store(entry(stored, what))
                 assert outbox.due(now) == now
             case "move":
-                outbox.move(what, float(stored), 1.0)
+                outbox.move(what, Point(float(stored), 1.0))
                 assert outbox.due(now) is not None
             case "ink":
                 drawn[what].append(float(len(drawn[what])))
                 outbox.ink(what, preview("stroke", drawn[what][-1]))
             case "hear":
-                outbox.hear(Ephemera((Moved(what, 1, 2),), (Inked(what, preview("far", 1)),)))
+                outbox.hear(Ephemera((CursorShown(what, 1, 2),), (Inked(what, preview("far", 1)),)))
             case "take":
                 now += what
                 take()
@@ -109,11 +111,11 @@ def test_every_viewer_gets_each_stored_event_once_and_in_order_and_never_their_o
 def test_of_a_users_cursors_between_two_ticks_the_latest_is_told() -> None:
     outbox = Outbox(0.008, 60)
     for x in range(10):
-        outbox.move("ann", x, 0)
+        outbox.move("ann", Point(x, 0))
     batch, ephemera = outbox.take(0, 5)
     (message,) = told(batch.bytes_for(TEXT, "bob", "player"))
     assert message["data"]["cursors"] == [{"userId": "ann", "x": 9.0, "y": 0.0}]
-    assert ephemera == Ephemera((Moved("ann", 9, 0),))
+    assert ephemera == Ephemera((CursorShown("ann", 9, 0),))
     assert batch.bytes_for(TEXT, "ann", "player") == b""
 
 
@@ -122,7 +124,7 @@ def test_a_user_who_sends_a_thousand_cursors_a_second_is_told_at_most_sixty_time
     outbox, told_times = Outbox(0.008, 60), 0
     for millisecond in range(1000):
         now = millisecond / 1000
-        outbox.move("ann", millisecond, 0)
+        outbox.move("ann", Point(millisecond, 0))
         due = outbox.due(now)
         if due is not None and due <= now:
             batch, _ = outbox.take(now, 5)
@@ -133,23 +135,22 @@ def test_a_user_who_sends_a_thousand_cursors_a_second_is_told_at_most_sixty_time
 @pytest.mark.rule("RS8")
 def test_a_paused_reader_gets_what_is_stored_and_nothing_else() -> None:
     outbox = Outbox(0.008, 60)
-    outbox.move("ann", 1, 1)
+    outbox.move("ann", Point(1, 1))
     outbox.store(entry(1))
     batch, _ = outbox.take(0, 5)
     assert [m["method"] for m in told(batch.bytes_for(TEXT, "bob", "player"))] == [
         "presence.cursor",
         "canvas.draw",
     ]
-    assert [m["method"] for m in told(batch.bytes_for(TEXT, "bob", "player", lasting=True))] == [
-        "canvas.draw"
-    ]
+    assert [m["method"] for m in told(batch.joined(TEXT).lasting("bob", "player"))] == ["canvas.draw"]
 
 
 def test_the_bytes_are_made_once_for_all_who_are_told_the_same() -> None:
     outbox = Outbox(0.008, 60)
     outbox.store(entry(1))
     batch, _ = outbox.take(0, 5)
-    assert batch.uniform
+    assert not batch.users
+    assert not batch.gm
     assert batch.bytes_for(TEXT, "ann", "player") is batch.bytes_for(TEXT, "bob", "gm")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -53,11 +53,10 @@ class Hub:
     def dismiss(self, user: str, address: str) -> None:
         self.counted -= 1
 
-    def seen(self, room: str, user: str, at: int) -> None: ...
-
 
 class Room:
     name = "den"
+    seen: ClassVar[dict[str, float]] = {}
 
     def __init__(self) -> None:
         self.pollers: dict[Any, None] = {}

@@ -10,7 +10,7 @@ from msgspec import Raw
 from roundtable.common.cursor import Position, Vector
 from roundtable.common.schema.envelope import ServerEvent
 from roundtable.common.schema.log import SERVICES, Service
-from roundtable.gateway.outbox import Entry
+from roundtable.gateway.batch import Entry
 from roundtable.gateway.ring import Ring, interleaved
 
 services = st.sampled_from(SERVICES)

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roundtable.common.schema.basics import Role
+from roundtable.common.schema.canvas import Preview
+from roundtable.common.schema.presence import MoveCursor
 from roundtable.common.schema.session import Claims
 from roundtable.gateway.ratelimit import TokenBucket
 from roundtable.gateway.session import (
@@ -18,11 +20,9 @@ from roundtable.gateway.session import (
     Authenticate,
     Effect,
     End,
-    MoveCursor,
     Refuse,
     Reply,
     Session,
-    ShowPreview,
 )
 
 CLAIMS = Claims("ann", "Ann", {"*": "player"}, None, "")
@@ -146,9 +146,7 @@ def test_cursors_previews_heartbeats_and_logins_are_not_counted() -> None:
             say(busy, {"type": "event", "method": "presence.cursor", "params": {"x": 1, "y": 2}})[0],
             MoveCursor,
         )
-        assert isinstance(
-            say(busy, {"type": "event", "method": "canvas.preview", "params": ink})[0], ShowPreview
-        )
+        assert isinstance(say(busy, {"type": "event", "method": "canvas.preview", "params": ink})[0], Preview)
         assert isinstance(say(busy, request("heartbeat"))[0], Reply)
         assert isinstance(say(busy, request("auth.refresh", {"token": "t"}))[0], Authenticate)
     assert isinstance(say(busy, request("canvas.undo"))[0], Ask)
@@ -182,7 +180,7 @@ json_like = st.recursive(
 @given(st.binary(max_size=300) | json_like.map(msgspec.json.encode), st.sampled_from(["json", "msgpack"]))
 def test_whatever_comes_has_a_meaning_or_is_refused(data: bytes, fmt: Any) -> None:
     for effect in session().receive(data, fmt, 0, 0):
-        assert isinstance(effect, Ask | Reply | Refuse | Authenticate | MoveCursor | ShowPreview)
+        assert isinstance(effect, Ask | Reply | Refuse | Authenticate | MoveCursor | Preview)
 
 
 @pytest.mark.rule("EN3")
@@ -191,3 +189,50 @@ def test_no_params_in_messagepack_break_the_session(method: str, params: Any) ->
     message = msgspec.msgpack.encode({"type": "request", "id": "r", "method": method, "params": params})
     for effect in session().receive(message, "msgpack", 0, 0):
         assert isinstance(effect, Ask | Refuse)
+
+
+near = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["event", "event", "request", "response"]),
+        "method": st.sampled_from(["presence.cursor", "canvas.preview", "canvas.draw"]),
+        "params": st.fixed_dictionaries({"x": st.floats(), "y": st.integers()})
+        | st.builds(
+            lambda x: {"id": "s", "tool": "pen", "color": "#fff", "size": 1, "points": [{"x": x, "y": 0}]},
+            st.floats(),
+        )
+        | json_like,
+    },
+    optional={
+        "id": st.text(max_size=70),
+        "timestamp": st.floats() | st.none(),
+        "data": st.none(),
+        "more": st.just(1),
+    },
+)
+
+
+@pytest.mark.rule("EN2", "EN3", "PR4", "CV4", "AU7")
+@given(
+    near,
+    st.sampled_from(["json", "msgpack"]),
+    st.sampled_from(["player", "spectator"]),
+    st.binary(max_size=2),
+)
+def test_the_short_way_of_cursors_and_previews_finds_nothing_else_than_the_long_way(
+    message: Any, fmt: Any, role: Role, tail: bytes
+) -> None:
+    encode = msgspec.json.encode if fmt == "json" else msgspec.msgpack.encode
+    for data in (encode(message), encode(message) + tail, encode([message])):
+        found = session(role).fleeting(data, fmt)
+        long_way = session(role).receive(data, fmt, 0, 0)
+        if found is not None:
+            assert long_way == [found]
+        elif data == encode(message) and isinstance(long_way[0], MoveCursor | Preview):
+            raise AssertionError("a valid one takes the short way")
+
+
+@pytest.mark.rule("AU2")
+def test_who_has_not_logged_in_moves_no_cursor() -> None:
+    data = b'{"type":"event","method":"presence.cursor","params":{"x":1,"y":2}}'
+    assert session(claims=None).fleeting(data, "json") is None
+    assert session().fleeting(data, "json") == MoveCursor(1, 2)

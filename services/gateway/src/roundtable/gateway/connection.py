@@ -9,16 +9,18 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from roundtable.common.command_handler import now_ms
 from roundtable.common.cursor import Vector
+from roundtable.common.schema.canvas import Preview
 from roundtable.common.schema.envelope import Response, ServerEvent, ServerMessage, to_json
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.log import SERVICES
+from roundtable.common.schema.presence import MoveCursor
 from roundtable.common.schema.session import Claims, LoggedIn
 from roundtable.common.telemetry import CONTEXT, log
 
@@ -27,7 +29,7 @@ from .auth import LEEWAY_S
 from .codecs import Codec
 from .commands import error_message
 from .room import Room
-from .session import Ask, Authenticate, Effect, End, MoveCursor, Refuse, Reply, Session, ShowPreview
+from .session import Ask, Authenticate, Effect, End, Refuse, Reply, Session
 from .welcome import notice_ms, token_expiring, welcome
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ QUEUE_BYTES: Final = 4 << 20
 
 class Outlet(Protocol):
     """What a transport offers for writing. `write` never waits; `waiting` says how many bytes have not left yet."""
+
+    @property
+    def straight(self) -> Callable[[bytes], None]:
+        """`write` without a look at whether all is over: for the room, which its connection leaves before that."""
+        ...
 
     def write(self, data: bytes) -> None: ...
 
@@ -64,8 +71,8 @@ class Connection:
     """A `Member` of its room once it is level with it."""
 
     __slots__ = (
-        "session", "codec", "user", "role", "paused", "room", "address", "ended", "next_check",
-        "_gateway", "_outlet", "_queues", "_queued", "_workers", "_missed", "_heard", "_pinged", "_valid_until",
+        "session", "codec", "user", "role", "paused", "write", "room", "address", "ended", "next_check",
+        "_gateway", "_outlet", "_received", "_queues", "_queued", "_workers", "_missed", "_heard", "_pinged", "_valid_until",
         "_old_at", "_warned", "_joined", "__weakref__",
     )  # fmt: skip
 
@@ -79,12 +86,14 @@ class Connection:
         self.user = claims.user_id
         self.role = session.role
         self.paused = False
+        self.write = outlet.straight
         self.room: Room | None = None
         self.address = address
         self.ended = False
         self.next_check = float("inf")
         self._gateway = gateway
         self._outlet = outlet
+        self._received = gateway.metrics.received_by(session.transport)
         self._queues: dict[str, deque[Ask]] | None = None
         self._queued = 0
         self._valid_until = _valid_until(claims)
@@ -135,7 +144,7 @@ class Connection:
                 await self._drained()  # there may be megabytes of them
             if place.covers(room.vector):
                 room.flush()  # what waits in the outbox is part of what we have just been told
-                room.members[self] = None
+                room.fanout.join(self)
                 return
             if not entries:
                 place = room.level(place, end)
@@ -162,7 +171,7 @@ class Connection:
     @property
     def state(self) -> str:
         """`joining` until it is level with its room; `paused` while its reader does not keep up; else `live`."""
-        if self.room is None or self not in self.room.members:
+        if self.room is None or self not in self.room.fanout.members:
             return "joining"
         return "paused" if self.paused else "live"
 
@@ -188,15 +197,23 @@ class Connection:
     def receive(self, data: bytes) -> None:
         """One frame's payload or one request's body."""
         now = self._heard = time.monotonic()
-        at = now_ms()
-        effects = self.session.receive(data, self.codec.format, now, at)
+        fleeting = self.session.fleeting(data, self.codec.format)
+        room = self.room
+        if fleeting is not None and room is not None:
+            messages, size = self._received
+            messages.value += 1
+            size.value += len(data)
+            room.seen[self.user] = now
+            room.show(self.user, fleeting)
+            return
+        effects = self.session.receive(data, self.codec.format, now, now_ms())
         self._gateway.metrics.received(self.session.transport, len(effects), len(data))
         for effect in effects:
             if self.ended:
                 return
             self._do(effect)
-        if self.room is not None:
-            self._gateway.hub.seen(self.room.name, self.user, at)
+        if room is not None:
+            room.seen[self.user] = now
 
     def alive(self) -> None:
         """The peer gave a sign of life that is no message."""
@@ -207,10 +224,8 @@ class Connection:
         match effect:
             case Ask():
                 self._enqueue(effect)
-            case MoveCursor(x, y) if room is not None:
-                room.move(self.user, x, y)
-            case ShowPreview(preview) if room is not None:
-                room.ink(self.user, preview)
+            case MoveCursor() | Preview() if room is not None:
+                room.show(self.user, effect)
             case Reply(ident, method, data):
                 self._gateway.metrics.replied(method)
                 if ident:
@@ -294,10 +309,6 @@ class Connection:
             )
         self._push(data)
 
-    def write(self, data: bytes) -> None:
-        if not self.ended:
-            self._outlet.write(data)
-
     def write_lasting(self, data: bytes) -> None:
         self._missed = True
         self._gateway.metrics.skipped.value += 1
@@ -320,6 +331,8 @@ class Connection:
     def keeps_up(self, ready: bool) -> None:
         """From the transport: its buffer is full, or has drained."""
         self.paused = not ready
+        if self.room is not None:
+            self.room.fanout.sort(self)
         if ready and self._missed and self.room is not None and not self.ended:
             self._missed = False
             cursors = self.room.all_cursors(self.user)
@@ -376,7 +389,7 @@ class Connection:
     def _leave(self) -> None:
         self.ended = True
         if self.room is not None:
-            self.room.members.pop(self, None)
+            self.room.fanout.leave(self)
         if self._joined:
             self._gateway.presence.close(self.session.room, self.user, self._claims.username, self.session.id)
         self._gateway.forget(self)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import nats.errors
 from nats.aio.subscription import Subscription
 
+from roundtable.common.command_handler import now_ms
 from roundtable.common.eventlog import LogUnavailable
 from roundtable.common.schema.errors import Refusal
 from roundtable.common.schema.log import SERVICES
@@ -43,7 +44,8 @@ class Hub:
         self._buckets: dict[str, TokenBucket] = {}
         self._refusals: dict[str, Refusals] = {}
         self._subscriptions: dict[Room, list[Subscription]] = {}
-        self._seen: dict[tuple[str, str], int] = {}
+        self._seen: dict[str, dict[str, float]] = {}
+        """Signs of life in rooms that are live no more."""
         self._tasks: list[asyncio.Task[None]] = []
         self._check: Callable[[float], None] = lambda _: None
 
@@ -101,6 +103,8 @@ class Hub:
     async def _close(self, room: Room) -> None:
         if self.rooms.get(room.name) is room:
             del self.rooms[room.name]
+        if room.seen:
+            self._seen[room.name] = self._seen.get(room.name, {}) | room.seen
         self._metrics.rooms.set(len(self.rooms))
         await self._relay.forget(self._subscriptions.pop(room, []))
 
@@ -122,7 +126,7 @@ class Hub:
         if not whole:
             return
         for room in tuple(self.rooms.values()):
-            if not (room.members or room.pollers or room.holders) and now > room.used_until:
+            if not (room.fanout.members or room.pollers or room.holders) and now > room.used_until:
                 await self._close(room)
         for user, bucket in tuple(self._buckets.items()):
             if not self._users[user] and bucket.full(now):
@@ -232,16 +236,20 @@ class Hub:
 
     # -- signs of life
 
-    def seen(self, room: str, user: str, at: int) -> None:
-        self._seen[room, user] = at
-
     def last_seen(self, room: str, user: str) -> int:
-        return self._seen.get((room, user), 0)
+        """When a user was last heard here, if presence does not know it yet (ms); else 0."""
+        live = self.rooms.get(room)
+        seen = live.seen.get(user) if live is not None else None
+        return 0 if seen is None else now_ms() - round((time.monotonic() - seen) * 1000)
 
     def take_seen(self) -> dict[str, dict[str, int]]:
         """Signs of life since the last time: room to user to ms."""
-        taken: dict[str, dict[str, int]] = {}
-        for (room, user), at in self._seen.items():
-            taken.setdefault(room, {})[user] = at
-        self._seen.clear()
-        return taken
+        taken, self._seen = self._seen, {}
+        for room in self.rooms.values():
+            if room.seen:
+                taken[room.name] = taken.get(room.name, {}) | room.seen
+                room.seen = {}
+        zero = now_ms() - time.monotonic() * 1000
+        return {
+            room: {user: round(zero + at * 1000) for user, at in seen.items()} for room, seen in taken.items()
+        }

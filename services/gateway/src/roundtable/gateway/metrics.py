@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from roundtable.common.schema.errors import REASONS, Refusal
 from roundtable.common.schema.methods import METHODS
-from roundtable.common.tally import Tallies
+from roundtable.common.tally import Tallies, Tally
 from roundtable.common.telemetry import FAST
 
 UNKNOWN: Final = "unknown"
@@ -140,9 +140,14 @@ class GatewayMetrics:
         """`what`: keys, revocations."""
         self._ages.labels(what).set_function(seconds)
 
+    def received_by(self, transport: str) -> tuple[Tally, Tally]:
+        """Of messages and of their bytes."""
+        return self._received_messages.labels(transport), self._received_bytes.labels(transport)
+
     def received(self, transport: str, messages: int, size: int) -> None:
-        self._received_messages.labels(transport).value += messages
-        self._received_bytes.labels(transport).value += size
+        counted, bytes_ = self.received_by(transport)
+        counted.value += messages
+        bytes_.value += size
 
     def told(self, members: int, messages: int, written: int, seconds: float) -> None:
         """One joined writing of so many messages to each of a room's members."""

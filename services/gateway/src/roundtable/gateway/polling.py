@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw
 
-from roundtable.common.command_handler import now_ms
 from roundtable.common.cursor import Vector
 from roundtable.common.schema.basics import Role
 from roundtable.common.schema.envelope import ServerEvent, to_json
@@ -23,7 +22,7 @@ from roundtable.common.schema.session import Claims, HeartbeatAnswer
 from roundtable.common.telemetry import log
 
 from . import snapshots
-from .outbox import Batch
+from .batch import Batch
 from .room import Room
 from .welcome import notice_ms, token_expiring, welcome
 
@@ -220,7 +219,7 @@ class Polling:
         """A poll is over."""
         self._waiting -= 1
         poller.polls -= 1
-        self._gateway.hub.seen(poller.room.name, poller.user, now_ms())
+        poller.room.seen[poller.user] = time.monotonic()
         if not poller.polls:
             poller.expires = time.monotonic() + LIVES_ON
             if poller.refusal is not None:  # it has just been told

@@ -18,10 +18,11 @@ from roundtable.common.cursor import epoch_of
 from roundtable.common.eventlog import EventLog
 from roundtable.common.eventlog_jetstream import JetStreamEventLog
 from roundtable.common.schema.log import SERVICES, Service
+from roundtable.common.schema.presence import CursorShown
 from roundtable.common.telemetry import log
 
 from .metrics import GatewayMetrics
-from .outbox import Ephemera, Moved
+from .outbox import Ephemera
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Ephemera).decode
@@ -47,7 +48,7 @@ class Listener(Protocol):
 
     def heard(self, ephemera: Ephemera) -> None: ...
 
-    def known_cursors(self) -> tuple[Moved, ...]:
+    def known_cursors(self) -> tuple[CursorShown, ...]:
         """The latest cursors of this gateway's own people."""
         ...
 
@@ -129,13 +130,13 @@ class Relay:
         """To the other gateways; lost when NATS is away, as it may be."""
         self._put(subjects.ephemeral(room), ephemera)
 
-    async def ask_cursors(self, room: str, wait: float = 0.05) -> tuple[bool, list[Moved]]:
+    async def ask_cursors(self, room: str, wait: float = 0.05) -> tuple[bool, list[CursorShown]]:
         """Whether other gateways have the room live, and what they know of cursors in it.
 
         Our connection to NATS does not hear itself, so where no other gateway listens the server says so at once.
         """
         inbox = self._client.new_inbox()
-        found: list[Moved] = []
+        found: list[CursorShown] = []
         alone = asyncio.Event()
 
         async def on_answer(message: Msg) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from roundtable.common.cursor import Position, Vector
 from roundtable.common.schema.log import Service
 
-from .outbox import Entry
+from .batch import Entry
 
 
 class Ring:

@@ -13,7 +13,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -22,16 +22,18 @@ from roundtable.common.command_handler import now_ms
 from roundtable.common.cursor import WHOLE, Cursor, Position, Vector
 from roundtable.common.eventlog import LogMessage, LogUnavailable
 from roundtable.common.room import decode_stored
-from roundtable.common.schema.basics import Point, Role
+from roundtable.common.schema.basics import Point
 from roundtable.common.schema.envelope import ServerEvent, to_json
+from roundtable.common.schema.fleeting import Fleeting
 from roundtable.common.schema.log import SERVICES, Service, StoredEvent
-from roundtable.common.schema.presence import ConnectionOpened, Cursors, CursorShown, PresenceData
+from roundtable.common.schema.presence import ConnectionOpened, Cursors, CursorShown, MoveCursor, PresenceData
 from roundtable.common.telemetry import log
 
-from .codecs import Codec
+from .batch import Entry
 from .config import GatewaySettings
+from .fanout import Fanout
 from .metrics import GatewayMetrics
-from .outbox import Entry, Ephemera, Moved, Outbox
+from .outbox import Ephemera, Outbox
 from .relay import Relay
 from .ring import Ring, interleaved
 
@@ -45,22 +47,6 @@ FILL_TIMEOUT: Final = 5.0
 """Seconds that somebody who waits for a log's end has."""
 
 
-class Member(Protocol):
-    """A connection to which a room's events are written as they come."""
-
-    codec: Codec
-    user: str
-    role: Role
-    paused: bool
-    """Does not keep up: gets what is stored, and the latest cursors later (RS8)."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def write_lasting(self, data: bytes) -> None:
-        """To a paused member: may end it instead."""
-        ...
-
-
 class Pages(NamedTuple):
     """A snapshot, cut into the `data` of events, and the place at which it is true."""
 
@@ -72,11 +58,13 @@ class Room:
     def __init__(self, name: str, relay: Relay, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
         self.name: Final = name
         self.vector = Vector()
-        self.members: dict[Member, None] = {}
+        self.fanout: Final = Fanout()
         self.pollers: dict[Poller, None] = {}
         self.cursors: dict[str, Point] = {}
         """The latest of each user in the room, for newcomers (PR4)."""
         self.local_cursors: set[str] = set()
+        self.seen: dict[str, float] = {}
+        """When each user who wrote to this gateway did so last (monotonic), since presence was told of it."""
         self.company = True
         """Another gateway may have the room live, so it must hear of our cursors; asked now and then."""
         self.asked = 0
@@ -262,8 +250,8 @@ class Room:
         asked = self.asked
         others, cursors = await self._relay.ask_cursors(self.name)
         self.company = others or self.asked != asked
-        for moved in cursors:
-            self.cursors[moved.user] = Point(moved.x, moved.y)
+        for shown in cursors:
+            self.cursors[shown.user_id] = Point(shown.x, shown.y)
 
     async def reach(self, service: Service, position: Position, wait: float = 0.25) -> None:
         """Returns when the room has told everything up to that position of a log, which the log is known to hold.
@@ -386,26 +374,27 @@ class Room:
 
     # -- telling
 
-    def move(self, user: str, x: float, y: float) -> None:
-        self.cursors[user] = Point(x, y)
-        self.local_cursors.add(user)
-        self._outbox.move(user, x, y)
-        self._schedule()
-
-    def ink(self, user: str, preview: object) -> None:
-        self._outbox.ink(user, preview)  # type: ignore[arg-type]
-        self._schedule()
+    def show(self, user: str, what: Fleeting) -> None:
+        """A cursor or a preview of one of this gateway's people."""
+        if isinstance(what, MoveCursor):
+            self.cursors[user] = what
+            self.local_cursors.add(user)
+            self._outbox.move(user, what)
+        else:
+            self._outbox.ink(user, what)
+        if self._flush is None:
+            self._schedule()
 
     def heard(self, ephemera: Ephemera) -> None:
-        for moved in ephemera.cursors:
-            self.cursors[moved.user] = Point(moved.x, moved.y)
-            self.local_cursors.discard(moved.user)
+        for shown in ephemera.cursors:
+            self.cursors[shown.user_id] = Point(shown.x, shown.y)
+            self.local_cursors.discard(shown.user_id)
         self._outbox.hear(ephemera)
         self._schedule()
 
-    def known_cursors(self) -> tuple[Moved, ...]:
+    def known_cursors(self) -> tuple[CursorShown, ...]:
         return tuple(
-            Moved(user, at.x, at.y) for user, at in self.cursors.items() if user in self.local_cursors
+            CursorShown(user, at.x, at.y) for user, at in self.cursors.items() if user in self.local_cursors
         )
 
     def all_cursors(self, user: str) -> ServerEvent | None:
@@ -435,31 +424,10 @@ class Room:
             self._relay.tell(self.name, ephemera)
         for poller in self.pollers:
             poller.hear(batch)
-        if not batch.empty and self.members:
-            written = 0
-            if batch.uniform:
-                shared: dict[Codec, bytes] = {}
-                for member in tuple(self.members):
-                    if member.paused:
-                        member.write_lasting(batch.bytes_for(member.codec, "", member.role, lasting=True))
-                        continue
-                    data = shared.get(member.codec)
-                    if data is None:
-                        data = shared[member.codec] = batch.bytes_for(member.codec, "", member.role)
-                    member.write(data)
-                    written += len(data)
-            else:
-                for member in tuple(self.members):
-                    if member.paused:
-                        member.write_lasting(
-                            batch.bytes_for(member.codec, member.user, member.role, lasting=True)
-                        )
-                    else:
-                        data = batch.bytes_for(member.codec, member.user, member.role)
-                        if data:
-                            member.write(data)
-                            written += len(data)
-            self._metrics.told(len(self.members), batch.messages, written, time.perf_counter() - began)
+        members = len(self.fanout.members)
+        if members and not batch.empty:
+            written = self.fanout.tell(batch)
+            self._metrics.told(members, batch.messages, written, time.perf_counter() - began)
         if self._outbox.due(0.0) is not None:
             self._schedule()
 

@@ -40,7 +40,7 @@ class Point(Struct, frozen=True, forbid_unknown_fields=True):
     y: Coordinate
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.x) and isfinite(self.y)):
+        if not isfinite(self.x + self.y):  # both are within bounds, or NaN
             raise ValueError("Expected finite coordinates")
 
 

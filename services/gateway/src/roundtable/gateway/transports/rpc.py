@@ -10,16 +10,18 @@ from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
+from roundtable.common.schema.canvas import Preview
 from roundtable.common.schema.envelope import ErrorMessage, Format, decode_client, encode, is_batch, to_json
 from roundtable.common.schema.envelope import Response as Answer
 from roundtable.common.schema.errors import Refusal
+from roundtable.common.schema.presence import MoveCursor
 from roundtable.common.schema.session import LoggedIn
 from roundtable.common.telemetry import CONTEXT
 
 from ..commands import error_message
 from ..errors_http import read_body
 from ..room import Room
-from ..session import Ask, Authenticate, Effect, End, MoveCursor, Refuse, Reply, Session, ShowPreview
+from ..session import Ask, Authenticate, Effect, End, Refuse, Reply, Session
 from .entrance import Admitted, connection_id, enter
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def endpoint(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
                 answer = await _do(gateway, room, admitted, named, effect)
                 if answer is not None:
                     answers.append(answer)
-            gateway.hub.seen(admitted.room, admitted.claims.user_id, at)
+            room.seen[admitted.claims.user_id] = gateway.now()
         response = _response(answers, fmt, batch=is_batch(body, fmt))
         if gateway.draining:  # what comes next finds another gateway
             response.headers["Connection"] = "close"
@@ -89,10 +91,8 @@ async def _do(
         case Refuse(refusal, ident, method):
             gateway.metrics.refused(method, refusal)
             return error_message(refusal, ident, method)
-        case MoveCursor(x, y):
-            room.move(admitted.claims.user_id, x, y)
-        case ShowPreview(preview):
-            room.ink(admitted.claims.user_id, preview)
+        case MoveCursor() | Preview():
+            room.show(admitted.claims.user_id, effect)
         case Authenticate(ident, method, token):
             return await _authenticate(gateway, admitted, named, ident, method, token)
         case End(refusal):

@@ -145,6 +145,10 @@ class EventStream:
 
     # -- the outlet
 
+    @property
+    def straight(self) -> Callable[[bytes], None]:
+        return self.write
+
     def write(self, data: bytes) -> None:
         if not self.ended.is_set():
             self._protocol.transport.write(data)

@@ -10,7 +10,7 @@ import asyncio
 import urllib.parse
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from hashlib import sha1
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -237,11 +237,17 @@ class WebSocketProtocol(asyncio.Protocol):
     # -- asyncio's side
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None:
+        parser, receiver = self._parser, self._receiver
+        if parser is None:
             return
+        if receiver is not None:
+            payload = parser.whole(data, self.binary)
+            if payload is not None:
+                self._hand(receiver, payload)
+                return
         fault: FrameError | None = None
         try:
-            events = self._parser.feed(data)
+            events = parser.feed(data)
         except FrameError as error:
             events, fault = error.events, error
         for event in events:
@@ -293,6 +299,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _closed_by_peer(self, code: int) -> None:
         if not self._closing:
             self._closing = True
+            self._lose_receiver()
             self.transport.write(close_frame(code))
         self.transport.close()
         if self._timer is None:  # what is written waits for a peer that may never read it
@@ -319,11 +326,16 @@ class WebSocketProtocol(asyncio.Protocol):
         self._wake()
         if self._next is not None and not self._next.done():
             self._next.cancel()
+        if self._receiver is not None:
+            self._lose_receiver()
+        elif self._task is not None:
+            self._task.cancel()
+
+    def _lose_receiver(self) -> None:
+        """Nothing may be written behind the close frame, and what comes is for nobody."""
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.lost()
-        elif self._task is not None:
-            self._task.cancel()
 
     def _wake(self) -> None:
         if self._writable is not None and not self._writable.done():
@@ -331,6 +343,10 @@ class WebSocketProtocol(asyncio.Protocol):
         self._writable = None
 
     # -- the outlet
+
+    @property
+    def straight(self) -> Callable[[bytes], None]:
+        return self.transport.write
 
     def write(self, data: bytes) -> None:
         if not self._closing:
@@ -356,5 +372,6 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
+        self._lose_receiver()
         self.transport.write(close_frame(code, reason))
         self._timer = asyncio.get_running_loop().call_later(CLOSE_WAIT, abort, self.transport)
