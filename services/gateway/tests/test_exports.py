@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from roundtable.common.schema.errors import Refusal
+from roundtable.gateway.exports import svg as vector
 from roundtable.gateway.exports.png import SIDE, png
-from roundtable.gateway.exports.sheet import EMPTY, MARGIN, Mark, Sheet, marks_of, sheet_of
+from roundtable.gateway.exports.sheet import EMPTY, MARGIN, Mark, Marks, Sheet, sheet_of
 from roundtable.gateway.exports.studio import Studio
-from roundtable.gateway.exports.svg import svg
 
 pytestmark = pytest.mark.rule("OP4")
 
@@ -47,7 +48,7 @@ def canvas(*operations: dict[str, Any]) -> bytes:
 
 
 def marks(*operations: dict[str, Any]) -> tuple[Mark, ...]:
-    return marks_of(canvas(*operations))
+    return tuple(Marks(canvas(*operations)))
 
 
 FRAME = (
@@ -55,6 +56,10 @@ FRAME = (
     operation("pen", (200, 200), color="#fff", size=1),
 )
 """Two white dots, which make the sheet reach from 0 to 200."""
+
+
+def svg(drawn: Iterable[Mark]) -> bytes:
+    return "".join(vector.svg(drawn)).encode()
 
 
 class Picture:
@@ -239,9 +244,9 @@ async def test_a_picture_is_drawn_by_a_process_of_its_own() -> None:
     studio = Studio(at_once=1, seconds=30)
     async with studio.place():
         drawn = await studio.draw("png", canvas(operation("pen", (0, 0), (50, 50))))
-        vector = await studio.draw("svg", canvas(operation("pen", (0, 0), (50, 50))))
+        drawing = await studio.draw("svg", canvas(operation("pen", (0, 0), (50, 50))))
     assert Image.open(io.BytesIO(drawn)).size == (92, 92)
-    assert vector == svg(marks(operation("pen", (0, 0), (50, 50))))
+    assert drawing == svg(marks(operation("pen", (0, 0), (50, 50))))
 
 
 async def test_what_cannot_be_drawn_is_an_internal_fault_and_not_a_picture() -> None:

@@ -6,23 +6,30 @@ memory alone.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from typing import Final
 
-from .sheet import marks_of
+from .sheet import Marks
 
-MEMORY: Final = 1 << 30
+MEMORY: Final = 384 << 20
+"""Bytes. The largest canvas there may be takes little more than half of it."""
 
 
 def main(kind: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    marks = marks_of(sys.stdin.buffer.read())
+    os.nice(10)  # people who play go first
+    marks = Marks(sys.stdin.buffer.read())
+    out = sys.stdout.buffer
     if kind == "svg":
-        from .svg import svg as draw
+        from .svg import svg
+
+        out.writelines(piece.encode() for piece in svg(marks))
     else:
-        from .png import png as draw
-    sys.stdout.buffer.write(draw(marks))
+        from .png import png
+
+        out.write(png(marks))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ It is drawn twice as large, then made smaller, which smooths the edges. No pictu
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil, hypot
 from typing import Final
 
@@ -24,7 +24,8 @@ Box = tuple[float, float, float, float]
 Pixel = tuple[float, float]
 
 
-def png(marks: Sequence[Mark], side: int = SIDE) -> bytes:
+def png(marks: Iterable[Mark], side: int = SIDE) -> bytes:
+    """`marks` is gone through twice."""
     sheet = sheet_of(marks)
     scale = min(1.0, side / max(sheet.width, sheet.height))
     size = (max(1, min(side, ceil(sheet.width * scale))), max(1, min(side, ceil(sheet.height * scale))))

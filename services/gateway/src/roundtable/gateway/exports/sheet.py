@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import hypot
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 PAPER: Final = "#ffffff"
 """An eraser shows the paper again, so it draws in this colour."""
@@ -56,7 +56,21 @@ class Mark(Struct, frozen=True):
 
 
 class _Canvas(Struct):
-    operations: tuple[Mark, ...]
+    operations: list[Raw]
+
+
+class Marks:
+    """The operations of an answer to `canvas.state`, in drawing order, each decoded when it is looked at: they may be many."""
+
+    def __init__(self, canvas: bytes) -> None:
+        """Raises `msgspec.MsgspecError`, as does looking at them."""
+        self._operations = msgspec.json.decode(canvas, type=_Canvas).operations
+
+    def __iter__(self) -> Iterator[Mark]:
+        return map(_decode, self._operations)
+
+
+_decode: Final = msgspec.json.Decoder(Mark).decode
 
 
 class Sheet(NamedTuple):
@@ -66,11 +80,6 @@ class Sheet(NamedTuple):
     top: float
     width: float
     height: float
-
-
-def marks_of(canvas: bytes) -> tuple[Mark, ...]:
-    """The operations of an answer to `canvas.state`, in drawing order. Raises `msgspec.MsgspecError`."""
-    return msgspec.json.decode(canvas, type=_Canvas).operations
 
 
 def sheet_of(marks: Iterable[Mark]) -> Sheet:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from .sheet import PAPER, Mark, Sheet, sheet_of
+from .sheet import PAPER, Mark, sheet_of
 
 
-def svg(marks: Sequence[Mark]) -> bytes:
-    return "".join(_parts(marks, sheet_of(marks))).encode()
-
-
-def _parts(marks: Sequence[Mark], sheet: Sheet) -> Iterator[str]:
+def svg(marks: Iterable[Mark]) -> Iterator[str]:
+    """In pieces, which make one document. `marks` is gone through twice."""
+    sheet = sheet_of(marks)
     left, top, width, height = map(number, sheet)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {width} {height}"'
