@@ -38,7 +38,7 @@ await build({
   platform: "node",
   format: "esm",
   packages: "external",
-  external: ["../../tools/*"],
+  external: ["../../tools/*", "../dist/index.js"],
   outdir: from("build"),
   outExtension: { ".js": ".mjs" },
   logLevel: "warning",

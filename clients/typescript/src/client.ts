@@ -34,7 +34,7 @@ class BaseClient implements Client {
   private readonly throttledPoint: Throttle;
   private pointer = { x: 0, y: 0 };
 
-  constructor(url: string, options: ClientOptions, transports: readonly Transport[]) {
+  constructor(url: string, options: ClientOptions, transports: readonly Transport[], persistent = false) {
     const clock = options.clock ?? systemClock;
     const core = (this.core = new Core({
       clock,
@@ -49,6 +49,7 @@ class BaseClient implements Client {
       token: options.token,
       cursor: options.cursor,
       reconnect: options.reconnect ?? true,
+      persistent,
       maxReconnectAttempts: options.maxReconnectAttempts ?? 5,
       reconnectDelay: options.reconnectDelay ?? 1_000,
       maxReconnectDelay: options.maxReconnectDelay ?? 30_000,
@@ -177,6 +178,6 @@ export class PollingClient extends BaseClient {
 /** WebSocket, else server-sent events, else long poll, else offline; and the way back up. Without an address: the page's host. */
 export class RealtimeClient extends BaseClient {
   constructor(url = "/", options: RealtimeOptions = {}) {
-    super(url, options, options.transports ?? ["websocket", "sse", "poll"]);
+    super(url, options, options.transports ?? ["websocket", "sse", "poll"], true);
   }
 }

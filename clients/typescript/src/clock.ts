@@ -9,11 +9,14 @@ export interface Clock {
   after(milliseconds: number, work: () => void): () => void;
 }
 
+/** What a timer can count to; more would be taken for nothing. */
+const LONGEST = 0x7fffffff;
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   random: () => Math.random(),
   after(milliseconds, work) {
-    const timer = setTimeout(work, milliseconds);
+    const timer = setTimeout(work, Math.min(milliseconds, LONGEST));
     return () => clearTimeout(timer);
   },
 };

@@ -29,6 +29,8 @@ export interface CoreOptions {
   token: string | undefined;
   cursor: string | undefined;
   reconnect: boolean;
+  /** When no transport works: `offline`, and a look from time to time; else it is the end. */
+  persistent: boolean;
   maxReconnectAttempts: number;
   reconnectDelay: number;
   maxReconnectDelay: number;
@@ -255,7 +257,7 @@ export class Core {
   }
 
   private begin(attempt: Attempt, message: EventMessage<"session.welcome">): void {
-    this.received(message);
+    if (this.current === attempt) this.received(message);
     if (this.current !== attempt) return; // a handler has ended it
     this.requests.opened((up) => attempt.link!.send(up));
     if (this.current !== attempt) return;
@@ -317,7 +319,7 @@ export class Core {
   private afterFailure(error: RoundtableError): void {
     const advice = adviceAfter(error);
     const step = this.returnable(error) ? this.ladder.failed(advice, error.retryAfter) : undefined;
-    if (!step && !(this.options.reconnect && this.returnable(error))) {
+    if (!step && !(this.options.persistent && this.options.reconnect && this.returnable(error))) {
       this.end(error);
       this.tellError(error);
       return;

@@ -12,7 +12,10 @@ export interface ClientOptions {
   room?: string;
   /** A token that never changes. Where one ends, give `getToken`. */
   token?: string;
-  /** Called before each connect, and again shortly before the token ends. Nothing: come as a guest. */
+  /**
+   * Called before each connect, and again shortly before the token ends. Nothing: come as a guest. What it throws is a
+   * failed try, and the next follows; a `RoundtableError` whose reason stops a client, such as `forbidden`, is the end.
+   */
   getToken?: () => string | null | undefined | Promise<string | null | undefined>;
   /** Where an earlier client stood: all that came since is told. */
   cursor?: string;
@@ -20,7 +23,7 @@ export interface ClientOptions {
   protocol?: "json" | "msgpack";
   /** Come back after a break. Default true. */
   reconnect?: boolean;
-  /** Retries of each transport, one after another. Default 5. */
+  /** Retries of each transport, one after another. After the last one a `RealtimeClient` is `offline`, others end. Default 5. */
   maxReconnectAttempts?: number;
   /** The first pause is a random one up to this; each further one up to twice the last. Default 1,000. */
   reconnectDelay?: number;

@@ -93,19 +93,22 @@ test("CL1: offline, a look every 30 s at each transport, until one works", async
   assert.equal(desk.told.filter((each) => each === "offline").length, 1);
 });
 
-test("CL1: a client of one transport does the same", async () => {
-  const desk = new Desk();
+test("CL1: a client of one transport ends after the last try, and what waits is told why", async () => {
+  const desk = new Desk({ persistent: false });
   await desk.open();
+  const asked = watched(desk.core.requests.ask("canvas.undo", {}));
   await desk.link.lose();
   for (let attempt = 0; attempt < 5; attempt++) {
     await desk.untilDialled();
+    assert.equal(asked.state, "waits");
     await desk.link.lose();
   }
-  assert.equal(desk.core.state, "offline");
-  const pause = await desk.untilDialled();
-  assert(pause >= 24_000, `${pause}`);
-  await desk.link.welcome();
-  assert.equal(desk.core.state, "connected");
+  assert.equal(desk.core.state, "closed");
+  assert.equal(asked.reason, "connection_lost");
+  assert.deepEqual(desk.clock.waiting, []);
+  void desk.core.connect();
+  await settled();
+  assert.equal(desk.links.length, 7, "it can be told to begin again");
 });
 
 test("CL1: a wake-up call ends the waiting at once, offline or between tries", async () => {

@@ -119,7 +119,7 @@ export class Desk {
         address: new Address("ws://test"), room: "lobby", format: "json",
         platform: { WebSocket: undefined, fetch: undefined, EventSource: undefined, streams: true },
       },
-      getToken: undefined, token: undefined, cursor: undefined, reconnect: true, maxReconnectAttempts: 5,
+      getToken: undefined, token: undefined, cursor: undefined, reconnect: true, persistent: true, maxReconnectAttempts: 5,
       reconnectDelay: 1_000, maxReconnectDelay: 30_000, probeInterval: 30_000, heartbeatInterval: 30_000,
       heartbeatTimeout: 10_000, connectTimeout: 10_000, requestTimeout: 30_000, eventFilter: undefined, ...options,
     });

@@ -7,7 +7,7 @@ import { PollingClient, SSEClient, WebSocketClient } from "../../src/index.js";
 import type { ClientOptions } from "../../src/index.js";
 
 /** Milliseconds after which something that should come has not. */
-export const WAIT = 10_000;
+export const WAIT = 20_000;
 
 function given(name: string): string {
   const value = process.env[name];
