@@ -48,7 +48,7 @@ def built() -> Path:
 @pytest.fixture(scope="session")
 async def table(anyio_backend: str) -> AsyncIterator[dict[str, str]]:
     """What the tests are told of it."""
-    async with system(gateways=4) as running:
+    async with system(gateways=4, settings={"DEV_AUTH": "1", "ENVIRONMENT": "development"}) as running:
         *immortal, first, second = running.of("gateway")
 
         def mortal(gateway: Program) -> str:
