@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from roundtable.client import PollingClient, RealtimeClient, RoundtableError, SSEClient, WebSocketClient
 from roundtable.common.testing.gate import EVERYTHING, Gate, Kind, gate
@@ -112,6 +122,41 @@ async def test_down_all_transports_to_offline_and_back_nothing_is_lost_or_double
     assert ann.drawn == bob.drawn == canvas
     mine = [ident for ident in expected if ident.startswith("ann-")]
     assert [ident for ident in canvas if ident.startswith("ann-")] == mine
+
+
+@pytest.mark.rule("CL1", "CL2", "CL3", "CL4")
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_the_network_does_everybody_sees_everything_once(
+    table: System, room: str, door: Gate, seed: int
+) -> None:
+    chance = Random(seed)
+    kinds: list[Kind] = ["websocket", "sse", "poll", "rpc"]
+    ann = Watched(RealtimeClient(door.url, room=room, token=token("ann", room), **QUICK))
+    bob = Watched(RealtimeClient(table.gateway.ws, room=room, token=token("bob", room)))
+    asked: list[asyncio.Task[Any]] = []
+    async with ann.client, bob.client:
+        for step in range(60):
+            asked.append((bob if step % 3 == 0 else ann).draw(f"s{step}"))
+            match chance.randrange(5):
+                case 0:
+                    door.block(*chance.sample(kinds, chance.randrange(5)))
+                case 1:
+                    door.target = chance.choice(table.of("gateway")).port
+                    door.cut()
+                case 2:
+                    door.blocked = frozenset()
+                    ann.client.wake()
+                case _:
+                    await bob.draw(f"b{step}")  # some time passes
+        door.block()
+        ann.client.wake()
+        await asyncio.wait_for(asyncio.gather(*asked), 8 * WAIT)
+        canvas = [each.id for each in (await bob.client.request("canvas.state")).operations]
+        await ann.until(lambda: len(ann.drawn) >= len(canvas))
+        await bob.until(lambda: len(bob.drawn) >= len(canvas))
+    assert ann.states.count("connected") > 3
+    assert {f"s{step}" for step in range(60)} <= set(canvas)
+    assert ann.drawn == bob.drawn == canvas
 
 
 @pytest.mark.rule("CL1", "CL3", "RS2")
@@ -241,6 +286,42 @@ async def test_a_client_never_loses_a_request_to_the_rate_limit(table: System, r
     await strict.kill()
     table.programs.remove(strict)
     assert len(await kept(table, room, table.gateway)) == 62
+
+
+@pytest.mark.parametrize("form", CLIENTS)
+async def test_over_tls_a_certificate_must_be_signed_by_whom_one_trusts(
+    table: System, room: str, tmp_path: Path, form: str
+) -> None:
+    ours, theirs = certificate(tmp_path)
+    async with gate(table.gateway.port, theirs) as door:
+        assert door.url.startswith("wss:")
+        options: dict[str, Any] = {"room": room, "token": token("ann", room), "max_reconnect_attempts": 1}
+        async with CLIENTS[form](door.url, ssl_context=ours, **options) as ann:
+            assert (await ann.request("canvas.draw", stroke("s"), timeout=WAIT)).operations == ("s",)
+        with pytest.raises(RoundtableError, match="CERTIFICATE_VERIFY_FAILED"):
+            await CLIENTS[form](door.url, **options).connect()
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A client's context that trusts a new certificate of this machine, and a server's that has it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "roundtable")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, SHA256())
+    )
+    pem = made.public_bytes(Encoding.PEM)
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "server.pem").write_bytes(pem + secret)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(folder / "server.pem")
+    return ssl.create_default_context(cadata=pem.decode()), server
 
 
 @pytest.mark.rule("CL1")

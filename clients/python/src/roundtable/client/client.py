@@ -8,6 +8,7 @@ import inspect
 import logging
 import random
 import secrets
+import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -63,8 +64,9 @@ class _Client:
         heartbeat_interval: float = 30.0,
         event_filter: Callable[[Event], bool] | None = None,
         proxy: bool = True,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Raises ValueError for an address that is none, or options that make no sense. `proxy`: that of the environment."""
+        """`proxy`: take that of the environment. Raises ValueError for an address that is none, or options without sense."""
         if protocol not in ("json", "msgpack"):
             raise ValueError(f"protocol is 'json' or 'msgpack', not {protocol!r}")
         if max_reconnect_attempts < 1 or reconnect_delay < 0 or heartbeat_interval <= 0:
@@ -76,6 +78,9 @@ class _Client:
         self._format: Format = protocol
         self._filter = event_filter
         self._proxy = proxy
+        secure = self._address.http.startswith("https:")
+        self._ssl = ssl_context if secure else None
+        self._verify = (ssl_context or True) if secure else False
         policy = Policy(
             reconnect,
             max_reconnect_attempts,
@@ -317,7 +322,7 @@ class _Client:
         link = effect.link
         try:
             token = await self._token()
-            way = Way(self._address, token, effect.cursor, self._format, self._proxy, self._client)
+            way = Way(self._address, token, effect.cursor, self._format, self._proxy, self._ssl, self._client)
             pipe = self._pipes[link] = PIPES[effect.transport](
                 way, lambda message: self._heard(link, message)
             )
@@ -358,8 +363,7 @@ class _Client:
     def _client(self) -> httpx.AsyncClient:
         """For all HTTP; made when it is needed, as reading certificates takes its time."""
         if self._http is None:
-            verify = self._address.http.startswith("https:")
-            self._http = httpx.AsyncClient(verify=verify, trust_env=self._proxy)
+            self._http = httpx.AsyncClient(verify=self._verify, trust_env=self._proxy)
         return self._http
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ class Way:
     cursor: str
     fmt: Format
     proxy: bool
+    ssl: ssl.SSLContext | None
+    """None: the usual one, where the address wants TLS."""
     http: Callable[[], httpx.AsyncClient]
 
     @property

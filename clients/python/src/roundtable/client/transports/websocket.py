@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -29,6 +29,7 @@ class WebSocketPipe(Pipe):
 
     async def run(self) -> None:
         way = self.way
+        own: dict[str, Any] = {"ssl": way.ssl} if way.ssl is not None else {}
         try:
             socket = await connect(
                 way.address.socket(cursor=way.cursor or None),
@@ -39,6 +40,7 @@ class WebSocketPipe(Pipe):
                 close_timeout=1,
                 ping_interval=None,  # the client's own heartbeat goes all the way to the gateway's code
                 proxy=True if way.proxy else None,
+                **own,
             )
         except InvalidStatus as error:
             # A gateway refuses by a close frame. This was somebody between: perhaps another transport gets through.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Literal
@@ -35,7 +36,7 @@ def kind_of(head: bytes) -> Kind | None:
 class Gate:
     """A TCP proxy that looks at the head of each request. `target` and `blocked` may be set at any time."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
         self.target = target
         """Port of the gateway to which new connections lead."""
@@ -43,13 +44,14 @@ class Gate:
         """Requests of these kinds lose their connection."""
         self.passed: list[Kind] = []
         """All requests that were let through."""
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self.port}"
 
     def block(self, *kinds: Kind) -> None:
         """Only these from now on; all connections break."""
@@ -67,7 +69,7 @@ class Gate:
             task.cancel()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -125,8 +127,8 @@ class Gate:
 
 
 @asynccontextmanager
-async def gate(target: int) -> AsyncIterator[Gate]:
-    made = Gate(target)
+async def gate(target: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Gate]:
+    made = Gate(target, tls)
     await made.start()
     try:
         yield made
