@@ -123,6 +123,7 @@ lock: $(SETUP) ## new locks from requirements/*.in
 
 clean: ## caches, builds and .venv/; the table's data only with DATA=1
 	rm -rf $(VENV) $(DEPLOY) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
+	rm -rf clients/node_modules clients/*/dist clients/*/build
 	find . -name node_modules -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 ifdef DATA
 	@data="$${ROUNDTABLE_DATA_DIR:-.data}"; set -x; rm -rf "$$data/nats" "$$data/jwt-secret" "$$data/lock"; \

@@ -108,6 +108,10 @@ class BaseClient implements Client {
     this.core.disconnect();
   }
 
+  wake(): void {
+    this.core.wake();
+  }
+
   request<M extends string>(method: M, params?: ParamsOf<M>, timeout?: number): Promise<ResultOf<M>> {
     if (this.core.state === "closed") return Promise.reject(disconnected());
     return this.core.requests.ask(method, params, { timeout });

@@ -19,6 +19,8 @@ export interface Client {
   connect(): Promise<Welcome>;
   /** Ends it: what waits for an answer is rejected with `closed`. `connect()` begins again from the same cursor. */
   disconnect(): void;
+  /** Try at once to come back, or see at once whether the connection lives. A browser's own signs do the same. */
+  wake(): void;
   /**
    * Resolves with the answer's data, or rejects with a `RoundtableError`. Without a connection it waits for one, and
    * what a break interrupts is asked again with its id. `timeout` counts from now, with a connection or without.

@@ -14,6 +14,8 @@ export class TestLink implements Link {
   readonly sent: Upward[] = [];
   closed = false;
   congested = false;
+  /** Hears what is sent, as it is sent. */
+  onSend: (message: Upward) => void = () => {};
 
   constructor(
     readonly transport: Transport,
@@ -25,6 +27,7 @@ export class TestLink implements Link {
   send(message: Upward): void {
     assert(!this.closed, "a closed link was sent to");
     this.sent.push(message);
+    this.onSend(message);
     if (this.lively && message.method === "heartbeat") queueMicrotask(() => void this.answer(message, { serverTime: 0 }));
   }
 
@@ -94,6 +97,8 @@ export interface DeskOptions extends Partial<CoreOptions> {
   transports?: Transport[];
   /** Heartbeats are answered without the test's doing. */
   lively?: boolean;
+  /** Hears of each link that is dialled, before anything happens on it. */
+  onDial?: (link: TestLink) => void;
 }
 
 export class Desk {
@@ -104,7 +109,7 @@ export class Desk {
   /** What the client told, as `name` or `name detail`. */
   readonly told: string[] = [];
 
-  constructor({ transports = ["websocket"], lively = true, ...options }: DeskOptions = {}) {
+  constructor({ transports = ["websocket"], lively = true, onDial = () => {}, ...options }: DeskOptions = {}) {
     this.core = new Core({
       clock: this.clock,
       rungs: transports.map((transport) => ({
@@ -112,6 +117,7 @@ export class Desk {
         dial: (to: Dialing, on: LinkEvents) => {
           const link = new TestLink(transport, to, on, lively);
           this.links.push(link);
+          onDial(link);
           return link;
         },
       })),
