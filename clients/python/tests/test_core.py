@@ -568,7 +568,7 @@ DEEDS = st.lists(
 
 @pytest.mark.rule("CL2", "CL4")
 @given(DEEDS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_happens_each_request_settles_exactly_once(deeds: list[Deed]) -> None:
     life = Life(chance=lambda: 0.5)
     life.connect()

@@ -114,3 +114,19 @@ def test_an_epoch_belongs_to_three_logs_and_a_room() -> None:
         epoch_of(("a", "b", "c"), "Room"),
     ]
     assert epoch not in others
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 200) | st.just(WHOLE)), min_size=3, max_size=3)
+)
+def test_a_vector_is_read_as_it_was_written(parts: list[tuple[int, int]]) -> None:
+    vector = Vector(*(Position(*part) for part in parts))
+    assert Vector.parse(str(vector)) == vector
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1.2", "1.2.3.4", "1.2.3 ", "a.b.c", "01.2.3", "-1.2.3", "abcdefgh.1.2.3"]
+)
+def test_what_is_no_vector_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="vector"):
+        Vector.parse(text)

@@ -107,7 +107,7 @@ async def test_told_to_stop_while_it_waits_for_nats_it_ends_with_0(tmp_path: Pat
             await asyncio.sleep(0.01)
     began = time.monotonic()
     assert await waiting.end(signal.SIGTERM) == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 6
 
 
 # How it runs and ends

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from roundtable.activity import decider as module
@@ -212,7 +212,6 @@ def test_joins_stand_in_the_log_by_derivation_alone(history: History) -> None:
 
 
 @pytest.mark.rule("AC2", "AC3", "AC5", "RS5")
-@settings(deadline=None)
 @given(history=BATCHES, limit=st.integers(1, 7))
 def test_pages_either_way_show_exactly_what_the_audiences_allow(history: History, limit: int) -> None:
     table = played(history)
@@ -242,7 +241,6 @@ def test_pages_either_way_show_exactly_what_the_audiences_allow(history: History
 
 
 @pytest.mark.rule("AC2")
-@settings(deadline=None)
 @given(
     history=BATCHES,
     bounds=st.tuples(st.integers(0, 60), st.integers(0, 60)),

@@ -297,16 +297,12 @@ def there_and_back(table: Table, user: str, times: int) -> None:
 
 @pytest.mark.rule("CV1", "CV2", "CV3", "AU7", "EN5")
 def test_clients_replays_snapshots_and_the_model_agree_after_any_history() -> None:
-    run_state_machine_as_test(
-        Play, settings=settings(max_examples=150, stateful_step_count=50, deadline=None)
-    )
+    run_state_machine_as_test(Play, settings=settings(max_examples=150, stateful_step_count=50))
 
 
 @pytest.mark.rule("CV1", "CV2")
 def test_clients_replays_and_snapshots_agree_where_every_bound_is_met() -> None:
-    run_state_machine_as_test(
-        TightPlay, settings=settings(max_examples=150, stateful_step_count=60, deadline=None)
-    )
+    run_state_machine_as_test(TightPlay, settings=settings(max_examples=150, stateful_step_count=60))
 
 
 def commands() -> st.SearchStrategy[list[tuple[str, str, str]]]:
@@ -332,7 +328,7 @@ def played(history: Sequence[tuple[str, str, str]], limits: Limits | None = None
 
 
 @pytest.mark.rule("CV1")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(history=commands(), user=USERS, times=st.integers(1, 40))
 def test_undo_n_then_redo_n_gives_back_the_same_canvas_after_any_history(
     history: list[tuple[str, str, str]], user: str, times: int
@@ -343,7 +339,7 @@ def test_undo_n_then_redo_n_gives_back_the_same_canvas_after_any_history(
 
 
 @pytest.mark.rule("CV1")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(history=commands())
 def test_when_everybody_undoes_everything_the_canvas_is_empty_and_redo_brings_it_back_for_each(
     history: list[tuple[str, str, str]],
@@ -361,7 +357,7 @@ def test_when_everybody_undoes_everything_the_canvas_is_empty_and_redo_brings_it
     assert table.look() == before
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(history=commands(), decided=st.sampled_from([Limits(), TIGHT]))
 def test_facts_that_were_decided_under_other_limits_show_nothing_that_clients_do_not_see(
     history: list[tuple[str, str, str]], decided: Limits
@@ -375,7 +371,7 @@ def test_facts_that_were_decided_under_other_limits_show_nothing_that_clients_do
         assert told == [id_ for id_ in client if id_ in state.operations]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(history=commands())
 def test_a_command_that_is_refused_or_has_no_effect_changes_nothing(
     history: list[tuple[str, str, str]],

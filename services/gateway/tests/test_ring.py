@@ -51,16 +51,6 @@ def test_from_any_place_that_it_reaches_a_ring_has_exactly_the_rest(
             assert len(entries) - number > min(events, size // 100)
 
 
-@pytest.mark.rule("RS6")
-def test_an_event_is_found_again_by_its_place_while_it_is_remembered() -> None:
-    ring = Ring(2, 10_000)
-    for each in told("canvas", "canvas", "activity"):
-        ring.add(each)
-    assert ring.cursor_of("canvas", Position(2)) == "canvas-2"
-    assert ring.cursor_of("canvas", Position(1)) is None
-    assert ring.cursor_of("presence", Position(1)) is None
-
-
 @pytest.mark.rule("RS2")
 @given(st.lists(st.lists(st.integers(0, 50), max_size=12), min_size=3, max_size=3), st.integers(1, 15))
 def test_interleaved_logs_keep_each_its_own_order_and_none_runs_ahead_of_one_that_was_cut(

@@ -251,6 +251,4 @@ class Room(RuleBasedStateMachine):
 
 @pytest.mark.rule("PR1", "PR2", "PR3", "PR5")
 def test_whatever_happens_joins_and_leaves_are_told_once_and_nobody_is_lost_or_haunts() -> None:
-    run_state_machine_as_test(
-        Room, settings=settings(max_examples=250, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(Room, settings=settings(max_examples=250, stateful_step_count=40))

@@ -286,14 +286,14 @@ class CommandHandler(Generic[S, C, E]):
             _settle(waiting, ReplyMessage(str(Position(room.seq))))
         else:
             position = Position.of(room.seq, one.end - 1, events_in_all) if one.end else Position(room.seq)
-            _settle(waiting, self._answered(room, message, one.events, position))
+            _settle(waiting, self._answered(room, message, one.events, position, message.seen))
 
     def _answered(
-        self, room: Room[S, C, E], message: CommandMessage, events: Sequence[E], position: Position
+        self, room: Room[S, C, E], message: CommandMessage, events: Sequence[E], position: Position, seen: str
     ) -> ReplyMessage:
         try:
             data = self.domain.answer(room.state, message, events)
-            return ReplyMessage(str(position), Raw(b"{}") if data is None else to_json(data))
+            return ReplyMessage(str(position), Raw(b"{}") if data is None else to_json(data), seen=seen)
         except Exception as error:  # noqa: BLE001 - it is stored; only its answer is lost
             log.exception("answer.failed", room=room.name, method=message.method, error=repr(error))
             return ReplyMessage(str(position), error=Refusal("internal").body)
@@ -315,8 +315,7 @@ class CommandHandler(Generic[S, C, E]):
             )
             _settle(waiting, ReplyMessage(str(Position(place.seq)), error=refusal.body))
             return
-        events, position = found
-        _settle(waiting, self._answered(room, message, events, position))
+        _settle(waiting, self._answered(room, message, *found))
 
     async def _query(self, room: Room[S, C, E], waiting: _Waiting) -> ReplyMessage:
         message = waiting.message

@@ -13,7 +13,9 @@ WHOLE: Final = 1 << 30
 
 _POSITION: Final = r"(0|[1-9][0-9]{0,18})(?:-(0|[1-9][0-9]{0,5}))?"
 _POSITION_RE: Final = re.compile(_POSITION + r"\Z", re.ASCII)
-_CURSOR_RE: Final = re.compile(rf"([0-9a-z]{{8}})\.({_POSITION})\.({_POSITION})\.({_POSITION})\Z", re.ASCII)
+_VECTOR: Final = rf"({_POSITION})\.({_POSITION})\.({_POSITION})\Z"
+_VECTOR_RE: Final = re.compile(_VECTOR, re.ASCII)
+_CURSOR_RE: Final = re.compile(rf"([0-9a-z]{{8}})\.{_VECTOR}", re.ASCII)
 
 
 class Position(NamedTuple):
@@ -46,11 +48,22 @@ START: Final = Position(0)
 
 
 class Vector(NamedTuple):
-    """A place in the three logs of one room, in the order of `SERVICES`."""
+    """A place in the three logs of one room, in the order of `SERVICES`. Written `CANVAS.PRESENCE.ACTIVITY`."""
 
     canvas: Position = START
     presence: Position = START
     activity: Position = START
+
+    def __str__(self) -> str:
+        return f"{self.canvas}.{self.presence}.{self.activity}"
+
+    @classmethod
+    def parse(cls, text: str) -> Vector:
+        """Raises ValueError for anything that `str` of a vector is not."""
+        match = _VECTOR_RE.match(text)
+        if match is None:
+            raise ValueError("not a vector")
+        return cls(*(Position.parse(match[number]) for number in (1, 4, 7)))
 
     def at(self, service: Service) -> Position:
         return self[SERVICES.index(service)]
@@ -70,8 +83,7 @@ class Cursor(NamedTuple):
     vector: Vector
 
     def __str__(self) -> str:
-        canvas, presence, activity = self.vector
-        return f"{self.epoch}.{canvas}.{presence}.{activity}"
+        return f"{self.epoch}.{self.vector}"
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
@@ -79,9 +91,7 @@ class Cursor(NamedTuple):
         match = _CURSOR_RE.match(text) if len(text) < 100 else None
         if match is None:
             raise ValueError("not a cursor")
-        return cls(
-            match[1], Vector(Position.parse(match[2]), Position.parse(match[5]), Position.parse(match[8]))
-        )
+        return cls(match[1], Vector(*(Position.parse(match[number]) for number in (2, 5, 8))))
 
 
 def epoch_of(logs: tuple[str, ...], room: str) -> str:

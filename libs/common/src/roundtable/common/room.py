@@ -143,15 +143,16 @@ class Room(Generic[S, C, E]):
                 self.recent.add(key_of(cause.user, cause.method, cause.id), place)
             first += count
 
-    async def recall_at(self, place: Place) -> tuple[list[E], Position] | None:
-        """The facts of an earlier command and where they ended; None when the log no longer holds them."""
+    async def recall_at(self, place: Place) -> tuple[list[E], Position, str] | None:
+        """The facts of an earlier command, where they ended, and what its gateway had seen; None: the log has them no more."""
         message = await self._log.get(place.seq)
         if message is None:
             return None
         events = decode_stored(message).events
-        facts = (self._recall(place.seq, event) for event in events[place.event : place.event + place.size])
+        caused = events[place.event : place.event + place.size]
+        facts = (self._recall(place.seq, event) for event in caused)
         position = Position.of(place.seq, place.event + place.size - 1, len(events))
-        return [fact for fact in facts if fact is not None], position
+        return [fact for fact in facts if fact is not None], position, caused[0].seen if caused else ""
 
     async def read(self, after: int, limit: int) -> Sequence[tuple[int, Sequence[StoredEvent]]]:
         messages = await self._log.read(self.name, after, limit)

@@ -135,7 +135,7 @@ def _record(domain: Domain[S, C, E], event: E, message: CommandMessage | None, n
     if message is None:
         return StoredEvent(method, to_json(data), now, audience=audience)
     cause = message.method if message.method != method else ""
-    return StoredEvent(method, to_json(data), now, message.user, message.id, cause, audience)
+    return StoredEvent(method, to_json(data), now, message.user, message.id, cause, audience, message.seen)
 
 
 def _is_remembered(message: CommandMessage) -> bool:
@@ -145,4 +145,6 @@ def _is_remembered(message: CommandMessage) -> bool:
 
 
 def _unchanged(message: CommandMessage, now: int) -> StoredEvent:
-    return StoredEvent(UNCHANGED, Raw(b"{}"), now, message.user, message.id, message.method, audience=NOBODY)
+    return StoredEvent(
+        UNCHANGED, Raw(b"{}"), now, message.user, message.id, message.method, NOBODY, message.seen
+    )

@@ -7,13 +7,13 @@ import time
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, structs
 
 from roundtable.common.command_handler import now_ms
 from roundtable.common.cursor import Position
 from roundtable.common.schema.envelope import ErrorMessage, Response, to_json
 from roundtable.common.schema.errors import Refusal
-from roundtable.common.schema.log import CommandMessage, Service
+from roundtable.common.schema.log import CommandMessage, ReplyMessage, Service
 from roundtable.common.schema.presence import PresenceData, PresenceList
 from roundtable.common.telemetry import CONTEXT, log
 
@@ -66,14 +66,16 @@ class Commands:
     async def _answer(self, room: Room, ask: Ask) -> Raw:
         method = ask.method
         assert method.service != "gateway"
-        data, position = await self.call(method.service, room.name, ask.command)
+        command = structs.replace(ask.command, seen=str(room.vector)) if method.cursor else ask.command
+        reply, position = await self._asked(method.service, room.name, command)
         try:
             async with asyncio.timeout(REACH):
                 await room.reach(method.service, position)
         except TimeoutError:
             log.warning("relay.behind", room=room.name, log=method.service, position=str(position))
+        data = _data(reply)
         if method.cursor:
-            cursor = room.cursor_of(method.service, position).encode()
+            cursor = room.cursor_of(method.service, position, reply.seen).encode()
             return Raw(bytes(data)[:-1] + b',"cursor":"' + cursor + b'"}')
         if method.answer is PresenceList:
             people = _presence_list(data).presence
@@ -82,10 +84,20 @@ class Commands:
 
     async def call(self, service: Service, room: str, command: CommandMessage) -> tuple[Raw, Position]:
         """A service's answer and the place in its log at which it is true. Raises `Refusal`."""
+        reply, position = await self._asked(service, room, command)
+        return _data(reply), position
+
+    async def _asked(
+        self, service: Service, room: str, command: CommandMessage
+    ) -> tuple[ReplyMessage, Position]:
         reply = await self._relay.commands.request(service, room, command)
         if reply.error is not UNSET:
             raise Refusal.of(reply.error)
-        return (Raw(b"{}") if reply.data is UNSET else reply.data), Position.parse(reply.position)
+        return reply, Position.parse(reply.position)
 
     def presence_now(self, room: Room, data: PresenceData) -> PresenceData:
         return room.overlay(data, lambda user: self._hub.last_seen(room.name, user))
+
+
+def _data(reply: ReplyMessage) -> Raw:
+    return Raw(b"{}") if reply.data is UNSET else reply.data

@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from roundtable.common.cursor import Position, Vector
-from roundtable.common.schema.log import Service
+from roundtable.common.cursor import Vector
 
 from .batch import Entry
 
@@ -45,15 +44,6 @@ class Ring:
     def after(self, vector: Vector) -> list[Entry]:
         """What came after a place that it reaches."""
         return [entry for entry in self._entries if entry.position > vector.at(entry.service)]
-
-    def cursor_of(self, service: Service, position: Position) -> str | None:
-        """The cursor with which the event that ends there was told, while it is remembered."""
-        for entry in reversed(self._entries):
-            if entry.service == service and entry.position <= position:
-                return (
-                    entry.event.id if entry.position == position and isinstance(entry.event.id, str) else None
-                )
-        return None
 
 
 def interleaved(logs: Sequence[Sequence[Entry]], limit: int) -> list[Entry]:

@@ -111,15 +111,17 @@ class Room:
     def cursor_at(self, vector: Vector) -> str:
         return str(Cursor(self._epoch, vector))
 
-    def cursor_of(self, service: Service, position: Position) -> str:
-        """The cursor of the event that ends at that position of a log, for the answer to its command.
+    def cursor_of(self, service: Service, position: Position, seen: str) -> str:
+        """A cursor for an answer that is true at that position of a log, and from which nothing is lost.
 
-        As the event had it, while it is remembered: so a repeated command gets its first answer (RS6). Else a cursor that
-        is not beyond it, from which nothing is lost.
+        `seen`: where the gateway that asked first was in the other logs, so that a repeated command has the cursor of its
+        first answer (RS6), whoever asks; empty for queries.
         """
-        return self._ring.cursor_of(service, position) or self.cursor_at(
-            self.vector._replace(**{service: position})
-        )
+        try:
+            others = Vector.parse(seen) if seen else self.vector
+        except ValueError:
+            others = self.vector
+        return self.cursor_at(others._replace(**{service: position}))
 
     # -- what NATS delivers
 

@@ -45,6 +45,8 @@ class StoredEvent(Struct, frozen=True, omit_defaults=True):
     """The command's method, where it is not `method`."""
     audience: Audience | None = None
     """None: everybody in the room."""
+    seen: str = ""
+    """Where the gateway was in the room's logs when it asked: a repeated command's answer has the first one's cursor."""
 
 
 class StoredMessage(Struct, frozen=True, omit_defaults=True):
@@ -66,6 +68,8 @@ class CommandMessage(Struct, frozen=True, omit_defaults=True):
     role: Role
     id: str = ""
     connection: str = ""
+    seen: str = ""
+    """Where the gateway is in the room's three logs, `CANVAS.PRESENCE.ACTIVITY`; for commands whose answer has a cursor."""
 
 
 class ReplyMessage(Struct, frozen=True, omit_defaults=True):
@@ -74,3 +78,5 @@ class ReplyMessage(Struct, frozen=True, omit_defaults=True):
     position: str = "0"
     data: Raw | UnsetType = UNSET
     error: ErrorBody | UnsetType = UNSET
+    seen: str = ""
+    """The command's own, or that of the first one when it was a repeat."""
