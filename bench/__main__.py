@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import machine
+from . import growth, machine
 from .bench import Bench
 from .figures import Section
 from .generator import HERE, Generator, Skipped, build
@@ -63,6 +63,7 @@ def main() -> int:
         print(f"(only a run of all rows writes {RESULTS.name})")
     else:
         RESULTS.write_text(text)
+        growth.main([])
     return 0
 
 

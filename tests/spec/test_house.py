@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,9 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
     broken = [link for link in links if not (page.parent / link).exists()]
     assert not broken
+
+
+def test_the_page_on_capacity_follows_from_the_figures_that_were_measured() -> None:
+    command = [sys.executable, "-m", "bench.growth", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
