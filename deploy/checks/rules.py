@@ -23,9 +23,13 @@ SEVERITIES: Final = frozenset({"critical", "warning", "none"})
 
 
 def check(root: Path) -> list[str]:
+    return [*tools(root), *texts(root)]
+
+
+def texts(root: Path) -> list[str]:
+    """What no tool of Prometheus's looks at."""
     rules = load(root)
     return [
-        *_tools(root / FOLDER),
         *_tested(root / FOLDER, [rule["alert"] for rule in rules if "alert" in rule]),
         *(fault for rule in rules if "alert" in rule for fault in _described(root, rule)),
         *_asked(root, rules),
@@ -47,7 +51,9 @@ def recorded(rules: list[dict[str, Any]]) -> frozenset[str]:
     return frozenset(rule["record"] for rule in rules if "record" in rule)
 
 
-def _tools(folder: Path) -> Iterator[str]:
+def tools(root: Path) -> Iterator[str]:
+    """What Prometheus's and Alertmanager's own tools say."""
+    folder = root / FOLDER
     tests = sorted(map(str, folder.glob("tests/*.yml")))
     for command in (
         [tool("promtool"), "check", "config", str(folder / "prometheus.yml")],
