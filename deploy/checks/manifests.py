@@ -19,7 +19,7 @@ import yaml
 from .programs import go_tool, run
 from .result import Broken
 
-KUSTOMIZE: Final = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.3"
+KUSTOMIZE: Final = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
 """Built where neither a kustomize nor a kubectl is at hand."""
 OVERLAYS: Final = ("dev", "staging", "production")
 SECRET_FILES: Final = ("nats-passwords.env", "gateway-jwt.env", "ca.crt", "tls.crt", "tls.key")
