@@ -11,11 +11,15 @@ from typing import NamedTuple
 
 import anyio
 import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js.api import StreamConfig
 
 from roundtable.common import subjects
+from roundtable.common.appends import BATCH_FROM
+from roundtable.common.appends import TIMEOUT as APPEND_TIMEOUT
 from roundtable.common.eventlog import Conflict, EventLog, LogFull, LogMessage, LogUnavailable
-from roundtable.common.eventlog_jetstream import APPEND_TIMEOUT, JetStreamEventLog
+from roundtable.common.eventlog_jetstream import JetStreamEventLog
 from roundtable.common.eventlog_memory import MemoryEventLog
 from roundtable.common.testing.jetstream import connected, freeze, provisioned_server
 from roundtable.common.testing.nats import NatsServer, nats_server
@@ -349,3 +353,106 @@ async def test_an_answer_that_is_none_of_jetstreams_counts_as_no_answer() -> Non
             error = await within(1, JetStreamEventLog(client, "canvas").append("room", b"x", 0))
             assert error is not None, answer
             await subscription.unsubscribe()
+
+
+ROOMS = 6 * BATCH_FROM
+
+
+async def test_many_rooms_at_once_are_committed_together_and_each_is_judged_for_itself() -> None:
+    """In a few messages' time for the disk, and with the conflicts of those alone that have one."""
+    async with provisioned_server() as server, connected(server) as client, connected(server) as another:
+        log, other = JetStreamEventLog(client, "canvas"), JetStreamEventLog(another, "canvas")
+        batches = await heard_batches(another)
+        rooms = [new_room() for _ in range(ROOMS)]
+        taken = rooms[::7]
+        for room in taken:
+            await other.append(room, b"first", 0)
+        with anyio.fail_after(10):
+            found = await asyncio.gather(
+                *(log.append(room, room.encode(), 0) for room in rooms), return_exceptions=True
+            )
+            again = await asyncio.gather(
+                *(
+                    log.append(room, b"again", seq)
+                    for room, seq in zip(rooms, found, strict=True)
+                    if isinstance(seq, int)
+                )
+            )
+        for room, seq in zip(rooms, found, strict=True):
+            if room in taken:
+                assert isinstance(seq, Conflict)
+                assert [message.payload for message in await log.read(room, 0)] == [b"first"]
+            else:
+                messages = await log.read(room, 0)
+                assert [message.payload for message in messages] == [room.encode(), b"again"]
+                assert messages[0].seq == seq
+                assert messages[1].seq in again
+        assert len(set(again)) == len(again) == len(rooms) - len(taken)
+        await another.flush()
+        assert batches, "the test shows nothing without one"
+
+
+async def test_of_one_room_that_appends_a_hundred_times_at_once_one_is_stored() -> None:
+    async with provisioned_server() as server, connected(server) as client:
+        log, room = JetStreamEventLog(client, "canvas"), new_room()
+        with anyio.fail_after(10):
+            found = await asyncio.gather(
+                *(log.append(room, b"%d" % number, 0) for number in range(100)), return_exceptions=True
+            )
+        assert sum(isinstance(each, int) for each in found) == 1
+        assert sum(isinstance(each, Conflict) for each in found) == 99
+        assert len(await log.read(room, 0)) == 1
+
+
+async def test_a_batch_without_an_answer_may_be_stored_and_reading_tells() -> None:
+    async with provisioned_server() as server, connected(server) as client:
+        log, rooms = JetStreamEventLog(client, "canvas"), [new_room() for _ in range(ROOMS)]
+        await asyncio.gather(*(log.append(room, b"early", 0) for room in rooms))
+        seqs = [await log.last(room) for room in rooms]
+        await freeze(server, client)
+        late = [log.append(room, b"late", seq) for room, seq in zip(rooms, seqs, strict=True)]
+        found = await asyncio.gather(
+            *(within(2 * APPEND_TIMEOUT + 1, each) for each in late), return_exceptions=True
+        )
+        assert all(each is not None for each in found)
+        server.thaw()
+        with anyio.fail_after(20):
+            for room, seq in zip(rooms, seqs, strict=True):
+                while True:
+                    try:
+                        await log.append(room, b"again", seq)
+                        break
+                    except LogUnavailable:
+                        await asyncio.sleep(0.02)
+                    except Conflict:
+                        assert [message.payload for message in await log.read(room, seq)] == [b"late"]
+                        break
+
+
+async def test_a_stream_that_knows_no_batches_takes_each_alone() -> None:
+    async with nats_server() as server, connected(server) as client, connected(server) as another:
+        await client.jetstream().add_stream(StreamConfig(name="CANVAS", subjects=["rt.evt.canvas.*"]))
+        batches = await heard_batches(another)
+        log, rooms = JetStreamEventLog(client, "canvas"), [new_room() for _ in range(ROOMS)]
+        for turn in range(2):
+            with anyio.fail_after(10):
+                found = await asyncio.gather(
+                    *(log.append(room, b"x", 0) for room in rooms), return_exceptions=True
+                )
+            assert all(isinstance(each, Conflict if turn else int) for each in found)
+        await another.flush()
+        assert not batches
+
+
+async def heard_batches(client: Client) -> set[str]:
+    """The ids of batches that are sent, as they are."""
+    heard: set[str] = set()
+
+    async def hear(message: Msg) -> None:
+        ident = (message.headers or {}).get("Nats-Batch-Id")
+        if ident:
+            heard.add(ident)
+
+    await client.subscribe("rt.evt.canvas.*", cb=hear)
+    await client.flush()
+    return heard

@@ -19,32 +19,17 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from . import subjects
-from .eventlog import Conflict, LogFull, LogMessage, LogUnavailable
+from .appends import ApiError, Appends
+from .eventlog import LogFull, LogMessage, LogUnavailable
 from .schema.log import Service
 
-APPEND_TIMEOUT: Final = 2.0
 READ_TIMEOUT: Final = 2.0
 HEADS_AT_ONCE: Final = 64
 """Messages on their way at a time: even long ones stay below what nats-py drops."""
-_CONFLICTS: Final = frozenset({10071, 10164})
-"""Wrong last sequence: on a single-server stream, and on a replicated one."""
-_FULL: Final = frozenset({10054, 10077, 10047, 10023, 10122, 10002})
-"""Message too large, stream full by bytes or messages, no storage, the account's limit."""
 _NO_MESSAGE: Final = 10037
 _CAUGHT: Final = (nats.errors.Error, OSError)
 
 T = TypeVar("T")
-
-
-class _ApiError(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class _Ack(msgspec.Struct):
-    seq: int = 0
-    error: _ApiError | None = None
 
 
 class _Stored(msgspec.Struct):
@@ -55,7 +40,7 @@ class _Stored(msgspec.Struct):
 
 class _GetAnswer(msgspec.Struct):
     message: _Stored | None = None
-    error: _ApiError | None = None
+    error: ApiError | None = None
 
 
 class _StreamState(msgspec.Struct):
@@ -64,10 +49,9 @@ class _StreamState(msgspec.Struct):
 
 class _InfoAnswer(msgspec.Struct):
     state: _StreamState | None = None
-    error: _ApiError | None = None
+    error: ApiError | None = None
 
 
-_ack = msgspec.json.Decoder(_Ack).decode
 _got = msgspec.json.Decoder(_GetAnswer).decode
 _info = msgspec.json.Decoder(_InfoAnswer).decode
 
@@ -79,23 +63,12 @@ class JetStreamEventLog:
         self._client = client
         self._service: Service = service
         self._stream = subjects.stream(service)
+        self._appends = Appends(client, service)
 
     async def append(self, room: str, payload: bytes, expected: int) -> int:
         if len(payload) > self._client.max_payload - 1024:
             raise LogFull(f"{len(payload)} bytes are more than one message may hold")
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
-        ack = await self._request(
-            subjects.events(self._service, room), payload, _ack, APPEND_TIMEOUT, headers
-        )
-        if ack.error is None and ack.seq > 0:
-            return ack.seq
-        if ack.error is None:
-            raise LogUnavailable("an acknowledgement without a sequence")
-        if ack.error.err_code in _CONFLICTS:
-            raise Conflict(room)
-        if ack.error.err_code in _FULL:
-            raise LogFull(ack.error.description)
-        raise LogUnavailable(f"{ack.error.description} ({ack.error.err_code})")
+        return await self._appends.append(room, payload, expected)
 
     async def read(self, room: str, after: int, limit: int = 256) -> list[LogMessage]:
         subject = subjects.events(self._service, room)

@@ -54,6 +54,7 @@ async def _log(jetstream: JetStreamContext, service: Service, settings: Settings
         "num_replicas": settings.replicas,
         "max_age": settings.retention_days * 86_400.0,
         "allow_direct": True,
+        "allow_atomic": True,
         "republish": RePublish(src=ours, dest=f"{subjects.OUT}.{service}.{{{{wildcard(1)}}}}"),
     }
 
