@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nats
 import pytest
+from nats.js.errors import KeyNotFoundError
 
+from roundtable.common import subjects
 from roundtable.common.testing.forms import Players, until
 from roundtable.common.testing.system import SERVICES, System, system
 
@@ -113,7 +116,13 @@ async def test_a_restoration_touches_nothing_that_is_there_unless_told_to(tmp_pa
         await players.leave()
         for program in table.programs:
             await program.end()
+        client = await nats.connect(table.nats.url)
+        snapshots = await client.jetstream().key_value(subjects.snapshot_bucket("canvas"))
+        await snapshots.put("den", b"of what is gone")
         assert backup(table, "restore", str(tmp_path), "--replace").returncode == 0
+        with pytest.raises(KeyNotFoundError):
+            await snapshots.get("den")
+        await client.close()
         for program in table.programs:
             program.start()
         for program in table.programs:

@@ -28,6 +28,7 @@ from nats.aio.client import Client
 from . import subjects
 from .config import ConfigError, Settings, load
 from .provision import EPOCH
+from .schema.log import SERVICES
 from .telemetry import log
 
 SESSIONS: Final = f"KV_{subjects.SESSIONS_BUCKET}"
@@ -38,6 +39,12 @@ STREAMS: Final = (
     SESSIONS,
 )
 """The feed first: it must not know more of the other logs than is saved of them."""
+MADE: Final = tuple(
+    name
+    for service in SERVICES
+    for name in (f"KV_{subjects.snapshot_bucket(service)}", f"OBJ_{subjects.snapshot_objects(service)}")
+)
+"""What services have made from the logs, and can make again."""
 CHUNK: Final = 128 * 1024
 ANSWER_TIMEOUT: Final = 10.0
 SILENCE: Final = 30.0
@@ -90,7 +97,8 @@ async def restore(
 ) -> None:
     """Puts the saved streams back, the logs under a new epoch. Raises `BackupFailed`; then some may be back already.
 
-    A stream that is there is not touched, and nothing is done at all; with `replace` it is deleted first.
+    If one of them is there, nothing is done at all; with `replace` it is deleted first. What was made from the logs that were
+    there (rooms' snapshots, places of followers) goes: it may know of what is not in these.
     """
     jetstream = client.jetstream(timeout=ANSWER_TIMEOUT)
     there = [stream for stream in streams if await _exists(jetstream, stream)]
@@ -99,6 +107,9 @@ async def restore(
         raise BackupFailed(f"{folder} holds no {', '.join(missing)}")
     if there and not replace:
         raise BackupFailed(f"{', '.join(there)}: there already; --replace deletes what they hold")
+    for made in MADE:
+        if await _exists(jetstream, made):
+            await jetstream.purge_stream(made)
     for stream in streams:
         about = msgspec.json.decode((folder / stream / "backup.json").read_bytes())
         if stream in there:
