@@ -70,7 +70,7 @@ check: $(SETUP) ## lint, format, types, import rule, generated files
 
 check-deploy: $(DEPLOY_SETUP) ## what is deployed: manifests, policies, images, and the tests of these checks
 	$(DEPLOY)/bin/python -m deploy.checks $(ONLY)
-	$(DEPLOY)/bin/python -m pytest deploy
+	$(DEPLOY)/bin/python -m pytest --confcutdir=deploy deploy
 
 monitoring: $(DEPLOY_SETUP) ## generated files: Grafana's dashboards, rules for Kubernetes
 	$(DEPLOY)/bin/python -m deploy.monitoring

@@ -48,6 +48,10 @@ def faults_of(manifests: tuple[Manifest, ...]) -> Iterator[str]:
         yield "max_file_store is unset: the server believes that the node's whole disk is its own"
     elif store > 0.95 * volume:
         yield f"max_file_store {store:,} leaves no room on a volume of {volume:,} bytes"
+    given = {each["name"]: each.get("value", "") for each in pod["containers"][0]["env"]}
+    account = _bytes(f"account: {given.get('NATS_ACCOUNT_STORE', '')}", "account")
+    if not 0 < account < server["spec"]["replicas"] * store:
+        yield f"the account may keep {account:,} bytes: servers are full before it, and a full server leads no log"
     limit = _size(pod["containers"][0]["resources"]["limits"]["memory"])
     if not memory:
         yield "max_mem_store is unset: the server believes that the node's whole memory is its own"

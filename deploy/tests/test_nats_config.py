@@ -37,6 +37,12 @@ BROKEN: dict[str, tuple[Breaking, str]] = {
     ),
     "no limit of files": (conf("^  max_file_store.*", ""), "max_file_store is unset"),
     "more than the volume": (conf("max_file_store: 9GB", "max_file_store: 10GB"), "leaves no room"),
+    "an account as large as its servers": (
+        lambda all_: next(
+            each for each in pod(all_)["containers"][0]["env"] if each["name"] == "NATS_ACCOUNT_STORE"
+        ).update(value="27GB"),
+        "a full server leads no log",
+    ),
     "no limit of memory": (conf("^  max_mem_store.*", ""), "max_mem_store is unset"),
     "more than the pod": (conf("max_mem_store: 256MB", "max_mem_store: 1GB"), "more than half"),
     "a short lame duck": (conf('lame_duck_duration: "30s"', 'lame_duck_duration: "10s"'), "no less than 30"),

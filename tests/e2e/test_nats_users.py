@@ -52,9 +52,7 @@ class House:
 
     def __init__(self, home: Path) -> None:
         users = USERS.read_text()
-        # What three servers may keep in all is more than this one can.
-        users, limited = re.subn(r"jetstream: \{.*\}", "jetstream: enabled", users)
-        assert limited == 1
+        users = users.replace("$NATS_ACCOUNT_MEMORY", "200MB").replace("$NATS_ACCOUNT_STORE", "3GB")
         names = re.findall(r"\$NATS_([A-Z]+)_PASSWORD", users)
         self._passwords = {name.lower(): f"p{secrets.token_hex(12)}" for name in names}
         for name, password in self._passwords.items():
