@@ -26,7 +26,7 @@ UV_LOCK := ../$(PY) -m uv pip compile --quiet --universal --python-version 3.11 
 UV_INSTALL := $(PY) -m uv pip install --quiet --no-config --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-deploy monitoring fmt e2e fuzz bench schema clients lock clean
+.PHONY: help setup run test check check-deploy monitoring fmt e2e soak fuzz bench schema clients lock clean
 
 help: ## this list
 	@echo "Roundtable: a shared table for role players. First \`make run\`; then"

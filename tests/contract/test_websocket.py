@@ -152,6 +152,18 @@ async def test_an_empty_message_is_one_that_says_nothing(gateway: Program) -> No
     assert told == Told(["", "next"], [], None)
 
 
+@pytest.mark.parametrize("cut", [0, 1, 9])
+async def test_what_a_hasty_client_sends_with_its_handshake_is_not_lost(gateway: Program, cut: int) -> None:
+    """RFC 6455, 4.1 tells it to wait; its first bytes may come with the request all the same."""
+    hasty = frame(TEXT, ask("hasty")) + frame(PING, b"hasty")
+    async with Wire(gateway) as wire:
+        await wire.send(wire.handshake("table", "ann") + hasty[:cut])
+        await wire.send(hasty[cut:])
+        status, _ = await wire.answer()
+        assert status == 101
+        await wire.message("response", id="hasty")
+
+
 # 2: pings and pongs
 
 

@@ -125,11 +125,15 @@ class Wire:
 
     # -- HTTP
 
-    async def ask(self, target: str, *, method: str = "GET", **headers: str) -> tuple[int, dict[str, str]]:
-        """Status and headers (lower case) of the answer to a request without a body."""
+    def request(self, target: str, method: str = "GET", **headers: str) -> bytes:
+        """One without a body. Header names with `_` for `-`."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: 127.0.0.1:{self._program.port}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        await self.send("\r\n".join((*lines, "", "")).encode())
+        return "\r\n".join((*lines, "", "")).encode()
+
+    async def ask(self, target: str, *, method: str = "GET", **headers: str) -> tuple[int, dict[str, str]]:
+        """Status and headers (lower case) of the answer to a request without a body."""
+        await self.send(self.request(target, method, **headers))
         return await self.answer()
 
     async def answer(self) -> tuple[int, dict[str, str]]:
@@ -139,7 +143,7 @@ class Wire:
 
     # -- WebSocket
 
-    async def upgrade(
+    def handshake(
         self,
         room: str,
         user: str = "",
@@ -148,8 +152,7 @@ class Wire:
         path: str = "/ws",
         query: str = "",
         **headers: str,
-    ) -> tuple[int, dict[str, str]]:
-        """The handshake. Header names with `_` for `-`."""
+    ) -> bytes:
         if user:
             headers = {"Authorization": f"Bearer {token(user, '*', role)}", **headers}
         headers = {
@@ -159,7 +162,12 @@ class Wire:
             "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
             **headers,
         }
-        return await self.ask(f"{path}?{query or f'room={room}'}", **headers)
+        return self.request(f"{path}?{query or f'room={room}'}", **headers)
+
+    async def upgrade(self, *who: str, **how: str) -> tuple[int, dict[str, str]]:
+        """Sends a `handshake` of that kind and returns the answer's status and headers."""
+        await self.send(self.handshake(*who, **how))
+        return await self.answer()
 
     async def frame(self, wait: float = WAIT) -> Frame:
         """The next frame. Raises `Gone`, `TimeoutError`."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import MutableMapping
 from typing import Any, ClassVar, Final, Protocol
 
+from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from .sockets import keep_little
@@ -44,6 +46,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     """What writes to the transport while a response never ends."""
     _impatience: asyncio.TimerHandle | None = None
     _head = 0
+    _latest = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -60,7 +63,9 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             self._impatience = None
 
     def data_received(self, data: bytes) -> None:
+        self._latest = data
         super().data_received(data)
+        self._latest = b""
         if self._impatience is None:
             return
         self._head += len(data)  # headers that have not ended yet
@@ -98,12 +103,18 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._patient()
+        told = sys.exc_info()[
+            1
+        ]  # uvicorn calls this where the parser has said at which byte the request ends
+        rest = self._latest[told.args[0] :] if isinstance(told, HttpParserUpgrade) else b""
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         scope: dict[str, Any] = dict(self.scope)
         protocol = WebSocketProtocol(self.transport, self.message_bytes)
         self.transport.set_protocol(protocol)
         protocol.open(self.app, scope, self.url)
+        if rest:
+            protocol.data_received(rest)
         self.scope = self.cycle = self.parser = None  # type: ignore[assignment]
 
 

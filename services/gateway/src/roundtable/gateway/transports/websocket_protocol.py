@@ -66,7 +66,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     __slots__ = (
         "transport", "binary", "deflate", "_max", "_parser", "_receiver", "_early", "_next", "_writable", "_paused",
-        "_closing", "_task", "_accept", "_extension", "_denial", "_timer",
+        "_closing", "_task", "_accept", "_extension", "_denial", "_timer", "_ahead",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, max_bytes: int) -> None:
@@ -87,6 +87,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._extension: str | None = None
         self._denial: tuple[int, list[tuple[bytes, bytes]]] = (403, [])
         self._timer: asyncio.TimerHandle | None = None
+        self._ahead = b""
+        """What a hasty client sends before its handshake is answered."""
 
     # -- handshake, as ASGI
 
@@ -110,17 +112,21 @@ class WebSocketProtocol(asyncio.Protocol):
             "extensions": {"websocket.http.response": {}},
             _KEY: self,
         }
-        fault = self._handshake_fault(scope["method"], headers)
+        fault = self._handshake_fault(scope["method"], scope["http_version"], headers)
         if fault is not None:
             self._refuse(*fault)
             return
         self._task = asyncio.get_running_loop().create_task(self._run(app, scope))
 
-    def _handshake_fault(self, method: str, headers: list[tuple[bytes, bytes]]) -> tuple[int, str] | None:
+    def _handshake_fault(
+        self, method: str, version: str, headers: list[tuple[bytes, bytes]]
+    ) -> tuple[int, str] | None:
         """RFC 6455, section 4.2.1."""
         fields = dict(headers)
         if method != "GET":
             return 405, "A WebSocket handshake is a GET"
+        if version != "1.1":
+            return 400, "A WebSocket handshake is HTTP/1.1"
         if fields.get(b"sec-websocket-version") != b"13":
             return 426, "Sec-WebSocket-Version must be 13"
         key = fields.get(b"sec-websocket-key", b"")
@@ -180,6 +186,9 @@ class WebSocketProtocol(asyncio.Protocol):
             self.deflate = True
         self._parser = FrameParser(self._max, self.deflate)
         self._respond(101, [*lines, *headers])
+        ahead, self._ahead = self._ahead, b""
+        if ahead:
+            self.data_received(ahead)
 
     def _refuse(self, status: int, text: str) -> None:
         headers = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Connection", b"close")]
@@ -239,6 +248,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         parser, receiver = self._parser, self._receiver
         if parser is None:
+            self._ahead += data
+            if len(self._ahead) > self._max:
+                self.transport.abort()
             return
         if receiver is not None:
             payload = parser.whole(data, self.binary)
