@@ -37,6 +37,10 @@ for (const [what, source] of [
   });
 }
 
+test("CL5: what is asked for first may be missing", () => {
+  assert.deepEqual(found("crypto.randomUUID?.();"), []);
+});
+
 test("CL5: what all promised browsers have passes", () => {
   assert.deepEqual(found('const { length } = "a-b".replaceAll("-", "+"); length; new ResizeObserver(() => {}); Promise.any([]);'), []);
 });

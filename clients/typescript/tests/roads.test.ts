@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { RealtimeClient } from "../src/index.js";
 import { onRoad } from "./support/road.js";
-import { address, client, FORMS, GATEWAYS, MORTALS, newRoom, operation, options, strokesHeardBy, until, withClients } from "./support/table.js";
+import { address, client, FORMS, GATEWAYS, MORTALS, newRoom, operation, options, STRICT, strokesHeardBy, until, withClients } from "./support/table.js";
 
 for (const form of FORMS) {
   test(`CL2, CL3: ${form}: however often the road is cut, each stroke is stored once and heard once`, async () => {
@@ -100,7 +100,7 @@ test("CL1: where only polling gets through from the start, it takes no longer th
 for (const form of FORMS) {
   test(`CL1: ${form}: a road that hangs without a word is left for another`, async () => {
     await onRoad(GATEWAYS()[0]!, async (road) => {
-      const ann = client(form, { room: newRoom(), heartbeatInterval: 200, heartbeatTimeout: 400, connectTimeout: 400, maxReconnectAttempts: 50 }, road.url);
+      const ann = client(form, { room: newRoom(), heartbeatInterval: 200, heartbeatTimeout: 400, connectTimeout: 400 }, road.url);
       await withClients([ann], async () => {
         const told: string[] = [];
         await ann.connect();
@@ -117,6 +117,27 @@ for (const form of FORMS) {
     });
   });
 }
+
+test("CL2: what is too fast for the server is done in the end, in order, and over the same connection", async () => {
+  const room = newRoom();
+  const hasty = FORMS.map((form) => client(form, { room, user: form.replace(" ", "-") }, `ws://127.0.0.1:${STRICT()}`));
+  await withClients(hasty, async () => {
+    const told: string[] = [];
+    await Promise.all(
+      hasty.map(async (each, which) => {
+        const heard = strokesHeardBy(each);
+        each.on("disconnected", ({ reason }) => told.push(reason));
+        await each.connect();
+        const ids = Array.from({ length: 124 }, (_, number) => `${which}-${number}`);
+        await Promise.all(ids.map((id) => each.request("canvas.draw", { operations: [operation(id)] })));
+        const own = (): string[] => heard.filter((id) => id.startsWith(`${which}-`));
+        await until(() => own().length === ids.length, "all its own strokes");
+        assert.deepEqual(own(), ids);
+      }),
+    );
+    assert.deepEqual(told, []);
+  });
+});
 
 test("CL1: a gateway that drains sends its clients on, and no error is told", async () => {
   const { port, pid } = MORTALS()[0]!;
@@ -143,7 +164,7 @@ test("CL2, CL3: a gateway that is killed takes nothing with it", async () => {
   const { port, pid } = MORTALS()[1]!;
   const room = newRoom();
   await onRoad(port, async (road) => {
-    const clients = FORMS.map((form) => client(form, { room, user: form.replace(" ", "-"), maxReconnectAttempts: 50 }, road.url));
+    const clients = FORMS.map((form) => client(form, { room, user: form.replace(" ", "-") }, road.url));
     await withClients(clients, async () => {
       const heard = clients.map(strokesHeardBy);
       await Promise.all(clients.map((each) => each.connect()));

@@ -50,6 +50,8 @@ async def table(anyio_backend: str) -> AsyncIterator[dict[str, str]]:
     """What the tests are told of it."""
     async with system(gateways=4, settings={"DEV_AUTH": "1", "ENVIRONMENT": "development"}) as running:
         *immortal, first, second = running.of("gateway")
+        strict = await running.add("gateway", MESSAGES_PER_MINUTE="120")
+        await strict.ready()
 
         def mortal(gateway: Program) -> str:
             return f"{gateway.port}:{gateway.pid}"
@@ -57,6 +59,7 @@ async def table(anyio_backend: str) -> AsyncIterator[dict[str, str]]:
         yield {
             "ROUNDTABLE_TEST_GATEWAYS": ",".join(str(gateway.port) for gateway in immortal),
             "ROUNDTABLE_TEST_MORTALS": f"{mortal(first)},{mortal(second)}",
+            "ROUNDTABLE_TEST_STRICT": str(strict.port),
             "ROUNDTABLE_TEST_SECRET": SECRET,
         }
 

@@ -37,9 +37,9 @@ export class Dice {
 
   /** `EXPRESSION # LABEL`. False: it was refused. */
   async roll(typed: string): Promise<boolean> {
-    const [expression = "", ...label] = typed.split("#");
-    const data = { expression: expression.trim() || "1d20", ...(label.length ? { label: label.join("#").trim() } : {}) };
-    if (!data.label) delete data.label;
+    const [expression = ""] = typed.split("#", 1);
+    const label = typed.slice(expression.length + 1).trim();
+    const data = { expression: expression.trim() || "1d20", ...(label ? { label } : {}) };
     const visibility = $<HTMLSelectElement>("visibility").value as Visibility;
     return Boolean(await this.table.share("dice_roll", data, { visibility }));
   }

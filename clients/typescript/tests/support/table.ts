@@ -25,6 +25,9 @@ export const MORTALS = (): { port: number; pid: number }[] =>
     return { port: port!, pid: pid! };
   });
 
+/** Of a gateway that takes 120 messages a minute of each user. */
+export const STRICT = (): number => Number(given("ROUNDTABLE_TEST_STRICT"));
+
 export const address = (gateway = 0): string => `ws://127.0.0.1:${GATEWAYS()[gateway]}`;
 
 /** Seconds for `ttl`. Further claims make a token longer. */
@@ -52,11 +55,11 @@ const CLIENTS = {
 export type Form = keyof typeof CLIENTS;
 export const FORMS = Object.keys(CLIENTS) as Form[];
 
-/** Retries so quick that a test need not wait for them, and the WebSocket that Node 20 lacks. */
+/** Retries so quick that a test need not wait for them, and as many as it takes; and the WebSocket that Node 20 lacks. */
 export function options({ user = "ann", ...more }: Options = {}): ClientOptions {
   return {
     WebSocket: WebSocket as unknown as NonNullable<ClientOptions["WebSocket"]>,
-    token: token(user), reconnectDelay: 20, maxReconnectDelay: 200, probeInterval: 300, ...more,
+    token: token(user), reconnectDelay: 20, maxReconnectDelay: 200, maxReconnectAttempts: 50, probeInterval: 300, ...more,
   };
 }
 
