@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from roundtable.common.testing.forms import Players, http
-from roundtable.common.testing.players import token
-from roundtable.common.testing.system import Program, System
+from roundtable.common.testing.players import WAIT, token
+from roundtable.common.testing.system import Program, System, system
+from roundtable.common.testing.wire import Wire
 
 from .conftest import Gateway
 
@@ -135,6 +136,26 @@ async def test_a_feed_holds_only_what_its_asker_may_see(table: System, room: str
     assert await seen("eve", "player") == ["open"]
     assert await seen("watcher", "spectator") == ["open"]
     assert await seen("gm", "gm") == ["open", "roll"]
+
+
+async def test_a_feed_that_cannot_go_on_is_not_taken_for_whole(room: str) -> None:
+    async with system() as own:
+        players = Players(own, room, "websocket-json")
+        ann = await players("ann")
+        for number in range(250):  # more than a page, and more than the network keeps
+            await ann.request(
+                "activity.post", {"type": "chat_message", "data": {"text": f"{number} ".ljust(4_000, ".")}}
+            )
+        async with Wire(own.gateway, narrow=True) as wire:
+            status, headers = await wire.ask(
+                f"/rooms/{room}/activity.jsonl", Authorization=f"Bearer {token('ann', room)}"
+            )
+            assert (status, headers["transfer-encoding"]) == (200, "chunked")
+            await own.of("activity")[0].kill()
+            told = await wire.rest(6 * WAIT)
+        assert told.count(b'"id"') >= 50
+        assert not told.endswith(b"0\r\n\r\n")
+        await players.leave()
 
 
 @pytest.mark.parametrize("file", FILES)

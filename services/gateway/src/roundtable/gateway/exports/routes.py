@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..service import Gateway
 
 PAGE: Final = 200
-TRIES: Final = 5
+TRIES: Final = 3
 """For a page in the middle of an export; the service itself is given 5 s each time."""
 BEFORE_ALL: Final = "0"
 """As an activity's id: before every other."""
