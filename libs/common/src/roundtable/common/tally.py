@@ -1,7 +1,7 @@
 """Shell layer: counters for hot paths: counting is an integer addition, and Prometheus reads the sum when it asks.
 
-A `prometheus_client.Counter` takes a lock and checks its argument each time, which costs ten times as much. All that counts
-and the answer to a scrape run on the same loop, so no lock is needed.
+A `prometheus_client.Counter` takes a lock and checks its argument each time. All that counts and the answer to a scrape run on
+the same loop, so no lock is needed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class Tallies(Collector):
     def labels(self, *values: str) -> Tally:
         if len(values) != len(self._labelnames):
             raise ValueError(f"{self._name} has the labels {self._labelnames}")
-        return self._tallies.setdefault(values, Tally())
+        tally = self._tallies.get(values)
+        if tally is None:
+            tally = self._tallies[values] = Tally()
+        return tally
 
     def describe(self) -> Iterable[CounterMetricFamily]:
         return (CounterMetricFamily(self._name, self._documentation, labels=self._labelnames),)
