@@ -11,6 +11,7 @@ CODE := libs services clients/python clients/typescript tests $(wildcard bench d
 TESTS := $(wildcard libs/common/tests services/*/tests clients/python/tests clients/typescript/tests tests/spec tests/contract)
 E2E := $(wildcard tests/e2e tests/chaos)
 COMMON := libs/common/src/roundtable/common
+BROWSER_SETUP := $(VENV)/.browser-done
 CLIENTS_SETUP := clients/node_modules/.setup-done
 CLIENTS_BUILT := clients/node_modules/.report
 CLIENTS_MADE := node_modules dist build
@@ -26,7 +27,7 @@ UV_LOCK := ../$(PY) -m uv pip compile --quiet --universal --python-version 3.11 
 UV_INSTALL := $(PY) -m uv pip install --quiet --no-config --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-deploy monitoring fmt e2e soak fuzz bench schema clients lock clean
+.PHONY: help setup run test check check-deploy monitoring fmt e2e browser pictures soak fuzz bench schema clients lock clean
 
 help: ## this list
 	@echo "Roundtable: a shared table for role players. First \`make run\`; then"
@@ -91,6 +92,18 @@ fmt: $(SETUP) ## format the code, sort imports, mend what can be mended
 e2e: $(SETUP) ## only the end-to-end tests
 	$(PY) -m pytest $(E2E)
 
+browser: $(BROWSER_SETUP) $(CLIENTS_BUILT) ## the page in Chromium, Firefox and WebKit, those that are installed, at a real system
+	$(PY) -m pytest tests/browser $(if $(ONLY),-k "$(ONLY)")
+
+pictures: $(BROWSER_SETUP) $(CLIENTS_BUILT) ## the README's pictures anew, into docs/pictures/
+	$(PY) -m tests.browser.pictures
+
+$(BROWSER_SETUP): requirements/browser.txt tests/browser/package-lock.json requirements/node.txt $(SETUP)
+	@echo "setup: what drives browsers"
+	@$(UV_INSTALL) --python $(PY) -r requirements/browser.txt
+	@$(WITH_NODE); cd tests/browser && npm ci --loglevel=error
+	@touch $@
+
 soak: $(SETUP) ## five minutes of use while processes die at random (SECONDS=300 SEED=n)
 	@$(PY) -m tests.chaos.soak --seconds $(or $(SECONDS),300) $(if $(SEED),--seed $(SEED))
 
@@ -119,6 +132,7 @@ lock: $(SETUP) ## new locks from requirements/*.in
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) dev.in -o dev.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) deploy.in -o deploy.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) node.in -o node.txt
+	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) browser.in -o browser.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) netpol.in -o netpol.txt
 
 clean: ## caches, builds and .venv/; the table's data only with DATA=1

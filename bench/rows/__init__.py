@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from ..bench import Row
-from . import capacity, commands, fanout, memory, stroke
+from . import capacity, commands, fanout, memory, page, stroke
 
-ALL: Final[tuple[Row, ...]] = (fanout.ROW, capacity.ROW, stroke.ROW, commands.ROW, memory.ROW)
+ALL: Final[tuple[Row, ...]] = (fanout.ROW, capacity.ROW, stroke.ROW, commands.ROW, memory.ROW, page.ROW)

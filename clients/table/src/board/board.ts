@@ -12,8 +12,10 @@ import { Tiles } from "./tiles.js";
 const POINTS_AT_MOST = 1_500; // fewer than a message may hold; a longer stroke goes on as another one
 const FRAME_MS = 7; // what ink may take of a frame
 const SPEAK_MS = 15; // 60 Hz, a little early rather than a frame late
+const EMPTY_SCALE = 0.5; // on a small screen the first stroke should not be a hair
 const PICTURE_AT_MOST = 4_096; // pixels
-const FIT_MARGIN = { side: 24, top: 24, bottom: 130 };
+const FIT_TOP = 24; // what is to be seen whole stays clear of the tools
+const FIT_BOTTOM = 130;
 
 export type Tool = "pen" | "eraser" | "rectangle" | "circle";
 
@@ -59,7 +61,8 @@ export class Board {
   private frame = 0;
   private spoke = 0;
   private inkDirty = true;
-  private fitted = false;
+  /** Whether the view is somebody's wish; until then it shows everything. */
+  private steered = false;
   private sweep = 0;
 
   constructor(
@@ -76,7 +79,10 @@ export class Board {
         this.pointed = at;
         this.schedule();
       },
-      moved: () => this.look(),
+      moved: () => {
+        this.steered = true;
+        this.look();
+      },
       draws: () => this.enabled && this.brush.tool !== "hand",
     });
     new ResizeObserver(() => this.resize()).observe(above);
@@ -92,7 +98,7 @@ export class Board {
       this.live.clear();
     }
     this.scene.add(operations);
-    if (!this.fitted) this.fit();
+    if (!this.steered) this.fit();
     this.look();
   }
 
@@ -144,18 +150,23 @@ export class Board {
   // -- looking
 
   fit(): void {
-    this.fitted = this.camera.width > 1;
     const bounds = this.scene.bounds();
-    this.camera.fit(bounds ?? FIRST_VIEW, FIT_MARGIN);
+    const side = Math.min(80, this.camera.width / 12);
+    this.camera.fit(bounds ?? FIRST_VIEW, { side, top: FIT_TOP, bottom: FIT_BOTTOM });
+    if (!bounds && this.camera.scale < EMPTY_SCALE) {
+      this.camera.zoom(EMPTY_SCALE / this.camera.scale, { x: this.camera.width / 2, y: this.camera.height / 2 });
+    }
     this.look();
   }
 
   zoom(factor: number): void {
+    this.steered = true;
     this.camera.zoom(factor, { x: this.camera.width / 2, y: this.camera.height / 2 });
     this.look();
   }
 
   centre(at: Point): void {
+    this.steered = true;
     this.camera.centre(at);
     this.look();
   }
@@ -173,7 +184,7 @@ export class Board {
       canvas.height = Math.round(height * this.ratio);
     }
     this.camera.resize(width, height);
-    if (!this.fitted) this.fit();
+    if (!this.steered) this.fit();
     this.look();
   }
 
@@ -195,6 +206,7 @@ export class Board {
   // -- what the user does
 
   private begin(at: Point, pressure: number | null, eraser: boolean): void {
+    this.steered = true;
     const { color, size } = this.brush;
     const tool = eraser ? "eraser" : (this.brush.tool as Tool);
     const width = (tool === "eraser" ? size * 4 : size) * (pressure === null ? 1 : 0.5 + pressure);
