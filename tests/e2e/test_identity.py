@@ -519,6 +519,13 @@ async def test_in_development_a_token_is_given_for_a_name_alone(generous: Progra
     assert status == 200
     bob = await everyone("bob", token=given["token"])
     assert (bob.welcome["username"], bob.welcome["role"]) == ("Bob", "player")
+    for room, opens in (("*", True), (everyone.room, True), (f"{everyone.room}-2", False)):
+        status, given = await post(generous, "/auth/token", {"username": "Ann", "room": room, "role": "gm"})
+        assert status == 200
+        if opens:
+            assert (await everyone("ann", token=given["token"])).welcome["role"] == "gm"
+        else:
+            assert await everyone.turned_away("ann", token=given["token"]) == (1008, "forbidden")
 
 
 @pytest.mark.rule("AU5", "EN7")

@@ -399,7 +399,8 @@ export interface NoteData {
 export interface TokenRequest {
   username: string;
   userId?: string | null;
-  room?: string | "*" | null;
+  /** A room's name, or `*` for all rooms, as when it is left out. */
+  room?: string | null;
   role?: Role;
   /** Seconds. */
   ttl?: number | null;

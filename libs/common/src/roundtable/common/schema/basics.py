@@ -15,7 +15,6 @@ ROLES: Final[tuple[Role, ...]] = ("gm", "player", "spectator")
 ROOM_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}\Z"
 _ROOM = re.compile(ROOM_PATTERN)
 
-RoomName = Annotated[str, Meta(pattern=ROOM_PATTERN, description="A room's name (CO1).")]
 UserId = Annotated[str, Meta(min_length=1, max_length=64, description="Who: the token's `sub` (AU1).")]
 RequestId = Annotated[
     str, Meta(min_length=1, max_length=64, description="A request's id, given by the client (EN2).")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from .basics import Input, Milliseconds, Output, Role, RoomName, UserId
+from .basics import Input, Milliseconds, Output, Role, UserId
 
 Transport = Literal["websocket", "sse", "poll"]
 
@@ -84,7 +84,8 @@ class TokenRequest(Input, frozen=True):
 
     username: Annotated[str, Meta(min_length=1, max_length=64)]
     user_id: UserId | None = None
-    room: RoomName | Literal["*"] | None = None
+    room: Annotated[str, Meta(pattern=r"^(?:\*|[A-Za-z0-9_-]{1,64})\Z")] | None = None
+    """A room's name, or `*` for all rooms, as when it is left out."""
     role: Role = "player"
     ttl: Annotated[int, Meta(ge=1, le=31 * 86_400)] | None = None
     """Seconds."""
