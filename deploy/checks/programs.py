@@ -40,7 +40,7 @@ def go_tool(name: str, module: str) -> Path:
     """A Go program at a pinned version, built once in the checks' own environment. Raises `Unavailable`."""
     home = Path(sys.prefix) / "go-tools" / module.rpartition("@")[2]
     if not (home / name).exists():
-        print(f"        building {module}, once", flush=True)
+        print(f"        building {module}, once", file=sys.stderr, flush=True)
         environment = {"GOBIN": str(home), "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}
         done = run(installed("bin/go"), "install", module, env=environment, seconds=900)
         if done.returncode:
