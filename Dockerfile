@@ -16,12 +16,28 @@ FROM python AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=
 WORKDIR /src
+
+
+FROM build AS page
+ENV PATH=/node/bin:$PATH NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
+COPY requirements/node.txt requirements/
+RUN python3 -m venv /node && /node/bin/pip install --require-hashes -r requirements/node.txt
+COPY clients/package.json clients/package-lock.json clients/
+COPY clients/typescript/package.json clients/typescript/
+COPY clients/table/package.json clients/table/
+RUN cd clients && npm ci --loglevel=error --no-audit --no-fund
+COPY clients clients
+RUN cd clients && npm run --silent build
+
+
+FROM build AS packages
 COPY requirements/runtime.txt requirements/build.txt requirements/
 RUN python3 -m venv /build && python3 -m venv --without-pip /app/venv \
  && /build/bin/pip install --require-hashes -r requirements/build.txt \
  && /build/bin/pip --python /app/venv install --require-hashes -r requirements/runtime.txt
 COPY libs libs
 COPY services services
+COPY --from=page /src/services/gateway/src/roundtable/gateway/web/dist services/gateway/src/roundtable/gateway/web/dist
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels ./libs/common ./services/* \
  && /build/bin/pip --python /app/venv install --no-deps /wheels/roundtable_common-*.whl \
  && for service in gateway canvas presence activity; do \
@@ -37,7 +53,7 @@ LABEL org.opencontainers.image.title="Roundtable" \
       org.opencontainers.image.vendor="The Roundtable authors" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-COPY --from=build /app/venv /app/venv
+COPY --from=packages /app/venv /app/venv
 # Nothing is written at run time: the root may be read-only. Numeric, so that Kubernetes can see that it is not root.
 ENV PATH=/app/venv/bin:$PATH PYTHONPATH=/app/service PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     ROUNDTABLE_ENVIRONMENT=production ROUNDTABLE_HTTP_HOST=0.0.0.0 ROUNDTABLE_HTTP_PORT=8080
@@ -50,20 +66,20 @@ HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 \
 
 FROM service AS canvas
 LABEL org.opencontainers.image.description="The canvas service: strokes, undo, clearing"
-COPY --from=build /services/canvas /app/service
+COPY --from=packages /services/canvas /app/service
 ENTRYPOINT ["python", "-m", "roundtable.canvas"]
 
 FROM service AS presence
 LABEL org.opencontainers.image.description="The presence service: who is here, and who has gone"
-COPY --from=build /services/presence /app/service
+COPY --from=packages /services/presence /app/service
 ENTRYPOINT ["python", "-m", "roundtable.presence"]
 
 FROM service AS activity
 LABEL org.opencontainers.image.description="The activity service: chat, dice, turns"
-COPY --from=build /services/activity /app/service
+COPY --from=packages /services/activity /app/service
 ENTRYPOINT ["python", "-m", "roundtable.activity"]
 
 FROM service AS gateway
 LABEL org.opencontainers.image.description="The gateway: WebSocket, SSE and long poll, and the table page"
-COPY --from=build /services/gateway /app/service
+COPY --from=packages /services/gateway /app/service
 ENTRYPOINT ["python", "-m", "roundtable.gateway"]

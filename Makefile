@@ -10,6 +10,8 @@ DEPLOY_SETUP := $(DEPLOY)/.setup-done
 CODE := libs services clients/python clients/typescript tests $(wildcard bench deploy conftest.py)
 TESTS := $(wildcard libs/common/tests services/*/tests clients/python/tests clients/typescript/tests tests/spec tests/contract)
 E2E := $(wildcard tests/e2e tests/chaos)
+CONTAINERS ?= $(shell command -v docker >/dev/null && echo docker || echo podman)
+COMPOSE ?= $(shell command -v docker >/dev/null && echo docker compose || echo podman-compose)
 COMMON := libs/common/src/roundtable/common
 BROWSER_SETUP := $(VENV)/.browser-done
 CLIENTS_SETUP := clients/node_modules/.setup-done
@@ -27,7 +29,7 @@ UV_LOCK := ../$(PY) -m uv pip compile --quiet --universal --python-version 3.11 
 UV_INSTALL := $(PY) -m uv pip install --quiet --no-config --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-deploy monitoring fmt e2e browser pictures soak fuzz bench schema clients lock clean
+.PHONY: help setup run test check check-deploy monitoring secrets images up down containers-test fmt e2e browser pictures soak fuzz bench schema clients lock clean
 
 help: ## this list
 	@echo "Roundtable: a shared table for role players. First \`make run\`; then"
@@ -85,6 +87,25 @@ $(DEPLOY_SETUP): requirements/deploy.txt requirements/netpol.txt deploy/checks/n
 	@$(DEPLOY)/bin/python -m deploy.checks.node
 	@touch $@
 
+secrets: ## .env with random secrets for docker compose; what stands there already stays
+	@python=$$($(FIND_PYTHON)); "$${python:?needs Python 3.11 or newer}" -m deploy.envfile
+
+images: ## the four images
+	@for program in gateway canvas presence activity; do \
+	  $(CONTAINERS) build $(if $(findstring podman,$(CONTAINERS)),--format docker) --target $$program --tag roundtable/$$program:0.1.0 \
+	    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) . || exit 1; \
+	done
+
+up: secrets images ## all of it with docker compose, the page at http://localhost:8080 (UP="--scale canvas=2")
+	$(COMPOSE) up --detach $(UP)
+
+down: ## ends what `up` started; the data stays in its volumes
+	$(COMPOSE) down
+
+containers-test: $(SETUP) $(DEPLOY_SETUP) ## the manifests in containers: a rollout under load, servers killed (as root, ten minutes)
+	@manifests=$$(mktemp) && $(DEPLOY)/bin/python -m deploy.checks.manifests deploy/containers/overlay > "$$manifests" && \
+	$(PY) -m deploy.containers $(if $(SEED),--seed $(SEED)) < "$$manifests"; status=$$?; rm -f "$$manifests"; exit $$status
+
 fmt: $(SETUP) ## format the code, sort imports, mend what can be mended
 	$(PY) -m ruff check --fix-only $(CODE)
 	$(PY) -m ruff format $(CODE)
@@ -130,6 +151,7 @@ $(CLIENTS_SETUP): clients/package-lock.json requirements/node.txt | $(SETUP)
 lock: $(SETUP) ## new locks from requirements/*.in
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) runtime.in -o runtime.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) dev.in -o dev.txt
+	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) build.in -o build.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) deploy.in -o deploy.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) node.in -o node.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) browser.in -o browser.txt
