@@ -30,7 +30,9 @@ def complete(path: Path) -> list[str]:
     there = set(re.findall(r"^\s*(?:export\s+)?(\w+)\s*=", before, re.MULTILINE))
     missing = {name: value for name, value in wanted().items() if name not in there}
     if missing:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8"
+        ) as file:
             if before and not before.endswith("\n"):
                 file.write("\n")
             file.writelines(f"{name}={value}\n" for name, value in missing.items())

@@ -23,7 +23,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 SERVICES: Final = ("gateway", "canvas", "presence", "activity")
 SUITES: Final = {"12": "bookworm", "13": "trixie"}
 _MIRROR: Final = re.compile(r"https?://\S+")
-_APPLETS: Final = ("sh", "wget", "cat", "ls", "kill", "sleep", "ps")
+_APPLETS: Final = ("sh", "wget", "cat", "chown", "kill", "ls", "ps", "sleep")
+_OURS: Final = "org.roundtable.stand-in"
+"""Labels what a registry did not give."""
 
 
 async def build(podman: Podman, names: dict[str, str]) -> None:
@@ -51,7 +53,7 @@ def _given() -> list[str]:
 
 
 async def nats(podman: Podman, name: str) -> None:
-    if await podman.has_image(name):
+    if await podman.has_image(name) and not await podman.has_image(name, f"label={_OURS}=nats"):
         return
     server = Path(sys.executable).with_name("nats-server")
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +64,7 @@ async def nats(podman: Podman, name: str) -> None:
         for applet in _APPLETS:
             (root / "bin" / applet).symlink_to("busybox")
         shutil.copy(server, root / "usr/local/bin/nats-server")
-        await _imported(podman, root, name, 'ENTRYPOINT ["nats-server"]')
+        await _imported(podman, root, name, 'ENTRYPOINT ["nats-server"]', f"LABEL {_OURS}=nats")
 
 
 async def _debian(podman: Podman, name: str) -> None:
@@ -93,9 +95,10 @@ def _mirrors() -> tuple[str, str]:
     return main[0], security[0] if security else ""
 
 
-async def _imported(podman: Podman, root: Path, name: str, change: str) -> None:
+async def _imported(podman: Podman, root: Path, name: str, *changes: str) -> None:
     tar = root.with_suffix(".tar")
     command = ["tar", "--owner=0", "--group=0", "-C", str(root), "-cf", str(tar), "."]
     await asyncio.to_thread(subprocess.run, command, check=True)
-    path = "ENV PATH=/usr/local/bin:/bin"
-    await podman("import", "--change", path, "--change", change, str(tar), name, within=120)
+    changes = ("ENV PATH=/usr/local/bin:/bin", *changes)
+    asked = [part for change in changes for part in ("--change", change)]
+    await podman("import", *asked, str(tar), name, within=120)

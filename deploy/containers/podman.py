@@ -82,8 +82,10 @@ class Podman:
             raise PodmanFailed(f"podman {' '.join(arguments[:3])} …: {' '.join(lines)[-1500:]}")
         return out.decode()
 
-    async def has_image(self, name: str) -> bool:
-        return bool((await self("images", "--quiet", name)).strip())
+    async def has_image(self, name: str, *filters: str) -> bool:
+        """Whether there is one that fits all filters, such as `label=NAME=VALUE`."""
+        wanted = [part for each in (f"reference={name}", *filters) for part in ("--filter", each)]
+        return bool((await self("images", "--quiet", *wanted)).strip())
 
     async def inspect(self, container: str) -> Any:
         return json.loads(await self("inspect", "--type", "container", container))[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import secrets
 import ssl
 import time
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
+import httpx
 import nats
 from nats.aio.client import Client
 
@@ -19,7 +21,7 @@ from tests.chaos.crew import KINDS, Member
 from tests.chaos.figures import Figures, work
 from tests.chaos.judge import all_told, judge, read_logs
 
-from .cluster import Cluster, Endpoints
+from .cluster import Cluster, Endpoints, Place
 from .pods import Pod
 
 ROOMS: Final = ("attic", "barn", "cellar")
@@ -51,6 +53,15 @@ def people(gateways: Endpoints, chance: random.Random) -> tuple[list[Member], li
     return writers, readers
 
 
+async def has_page(gateway: Place) -> bool:
+    """Whether it was built into the image, with all that it names."""
+    async with httpx.AsyncClient(base_url=gateway.http, trust_env=False) as http:
+        page = await http.get("/")
+        named = re.findall(r"/static/[^\"']+", page.text)
+        answers = [await http.get(name) for name in named]
+    return page.status_code == 200 and len(named) > 1 and all(each.status_code == 200 for each in answers)
+
+
 class Story:
     """`faults` holds every promise that was broken."""
 
@@ -64,13 +75,17 @@ class Story:
         self._kills = kills
 
     async def play(self) -> None:
-        writers, readers = people(Endpoints(self._cluster, "gateway"), self._chance)
+        gateways = Endpoints(self._cluster, "gateway")
+        writers, readers = people(gateways, self._chance)
         everybody = [*writers, *readers]
         async with AsyncExitStack() as stack:
             for member in everybody:
                 await stack.enter_async_context(member)
             figures, done = Figures(everybody), asyncio.Event()
             working = asyncio.create_task(work(writers, done), name="work")
+            self.faults += [
+                f"{gateway.name} has no page" for gateway in gateways if not await has_page(gateway)
+            ]
             await self._phase(figures, "before", asyncio.sleep(5))
             for name in self._rolled:
                 for pod in tuple(reversed(self._cluster.pods[name])):
