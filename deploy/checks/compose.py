@@ -36,7 +36,7 @@ def check(root: Path) -> list[str]:
     ends = {name for each in services.values() for name in _awaited(each)}
     for name, service in services.items():
         faults += [f"{name} {fault}" for fault in _faults_of(service, lasting=name not in ends)]
-    return faults
+    return [*faults, *_unset(root, services.get("nats", {}))]
 
 
 def _linted(file: Path) -> Iterator[tuple[int, str]]:
@@ -51,6 +51,19 @@ def _linted(file: Path) -> Iterator[tuple[int, str]]:
     for message in (each for part in said for each in part["messages"]):
         if message["rule"] in MEANT:
             yield message["line"], f"{message['rule']}: {message['message']}"
+
+
+def _unset(root: Path, nats: Service) -> Iterator[str]:
+    """nats-server does not start when a variable of its files is in no environment."""
+    for volume in nats.get("volumes", []):
+        path = root / str(volume).partition(":")[0]
+        if path.suffix == ".conf" and path.is_file():
+            text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
+            for name in sorted(
+                {*re.findall(r"\$([A-Z][A-Z0-9_]*)\b", text)}
+                - {*nats.get("environment", {}), "JS", "KV", "O"}
+            ):
+                yield f"nats does not set {name}, which {path.name} asks for"
 
 
 def _awaited(service: Service) -> Iterator[str]:
