@@ -360,7 +360,7 @@ async def test_nothing_counts_after_a_close_and_the_server_hangs_up(gateway: Pro
 
 async def test_a_close_within_a_fragmented_message_is_a_close(gateway: Program) -> None:
     told = await exchange(gateway, frame(TEXT, b"{", fin=False) + frame(CLOSE, b"\x03\xe8"))
-    assert told.closed == (1000, "")
+    assert told.closed == (1000, "bye")
 
 
 # 12, 13: permessage-deflate

@@ -394,7 +394,7 @@ async def test_a_normal_end_is_answered_with_the_same_code(table: System, room: 
         await wire.upgrade(room, "ann")
         await wire.message("event", method="activity.snapshot")
         await wire.send(frame(0x8, (1000).to_bytes(2, "big")))
-        assert (await wire.closed())[0] == 1000
+        assert await wire.closed() == (1000, "bye")
 
 
 @pytest.mark.rule("EN7", "CO3")

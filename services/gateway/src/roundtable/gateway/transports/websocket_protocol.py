@@ -36,6 +36,8 @@ from .sockets import abort
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY: Final = "roundtable.websocket"
+BYE: Final = "bye"
+"""Our word for a normal end (EN7)."""
 CLOSE_WAIT: Final = 5.0
 """Seconds that a peer has to take what is written and to answer our close frame."""
 EARLY_AT_MOST: Final = 128
@@ -312,7 +314,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if not self._closing:
             self._closing = True
             self._lose_receiver()
-            self.transport.write(close_frame(code))
+            self.transport.write(close_frame(code, BYE if code == 1000 else ""))
         self.transport.close()
         if self._timer is None:  # what is written waits for a peer that may never read it
             self._timer = asyncio.get_running_loop().call_later(CLOSE_WAIT, abort, self.transport)
