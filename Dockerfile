@@ -12,7 +12,7 @@ RUN apt-get update \
 
 
 FROM python AS build
-# hadolint ignore=DL3008
+# hadolint ignore=DL3008,DL3009 # nothing of this stage stays
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=
 WORKDIR /src
@@ -22,12 +22,13 @@ FROM build AS page
 ENV PATH=/node/bin:$PATH NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
 COPY requirements/node.txt requirements/
 RUN python3 -m venv /node && /node/bin/pip install --require-hashes -r requirements/node.txt
-COPY clients/package.json clients/package-lock.json clients/
-COPY clients/typescript/package.json clients/typescript/
-COPY clients/table/package.json clients/table/
-RUN cd clients && npm ci --loglevel=error --no-audit --no-fund
-COPY clients clients
-RUN cd clients && npm run --silent build
+WORKDIR /src/clients
+COPY clients/package.json clients/package-lock.json ./
+COPY clients/typescript/package.json typescript/
+COPY clients/table/package.json table/
+RUN npm ci --loglevel=error --no-audit --no-fund
+COPY clients .
+RUN npm run --silent build
 
 
 FROM build AS packages
