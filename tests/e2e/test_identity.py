@@ -608,6 +608,30 @@ async def test_the_list_of_allowed_origins_is_a_setting(player: Players, particu
         assert end == (1008, "origin_refused")
 
 
+@pytest.mark.rule("AU6")
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/rpc"), ("GET", "/poll"), ("GET", "/sse"), ("POST", "/auth/ticket")]
+)
+async def test_a_page_on_the_list_may_read_what_it_is_answered_errors_too(
+    particular: Program, method: str, path: str
+) -> None:
+    """CORS: without these headers a browser shows its page nothing."""
+    page, other = "https://play.example", "https://elsewhere.example"
+    asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
+    async with http(particular) as client:
+        leave = await client.options(path, headers=asked | {"Origin": page})
+        none = await client.options(path, headers=asked | {"Origin": other})
+        answer = await client.request(method, path, params={"room": "inn"}, headers={"Origin": page})
+        foreign = await client.request(method, path, params={"room": "inn"}, headers={"Origin": other})
+    assert leave.status_code == 200
+    assert "authorization" in leave.headers["access-control-allow-headers"].lower()
+    for each in (leave, answer):
+        assert each.headers["access-control-allow-origin"] == page
+    assert answer.status_code in (401, 415)
+    for each in (none, foreign):
+        assert "access-control-allow-origin" not in each.headers
+
+
 @pytest.mark.rule("AU6", "AU2", "AU4")
 @pytest.mark.parametrize("path", ["/auth/ticket", "/auth/refresh", "/auth/logout"])
 async def test_nobody_asks_for_tokens_from_a_page_of_another_origin(table: System, path: str) -> None:

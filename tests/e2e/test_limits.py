@@ -311,6 +311,65 @@ async def test_an_address_has_at_most_fifty_connections_at_a_gateway(strict: Pro
             await wire.__aexit__(None, None, None)
 
 
+@pytest.mark.rule("LI3")
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_what_a_proxy_says_of_an_address_is_believed_if_the_proxy_is_trusted(
+    gateway: Any, everyone: Players, trusted: bool
+) -> None:
+    program = await gateway(
+        MAX_CONNECTIONS_PER_ADDRESS="2", TRUSTED_PROXIES="127.0.0.0/8" if trusted else "192.0.2.1"
+    )
+
+    def from_(*addresses: str) -> dict[str, Any]:
+        return {"at": program, "headers": {"X-Forwarded-For": ", ".join(addresses)}}
+
+    for name in ("ann", "bob"):
+        await everyone(name, **from_("198.51.100.7"))
+    assert await everyone.turned_away("cyd", **from_("198.51.100.7")) == (1008, "rate_limited")
+    # What stands before the trusted proxies' own words anybody may have written.
+    assert await everyone.turned_away("cyd", **from_("203.0.113.1", "198.51.100.7")) == (1008, "rate_limited")
+    for transport in TRANSPORTS:
+        if trusted:
+            there = await everyone("dan", transport=transport, **from_("198.51.100.8"))
+            await there.close()
+        else:
+            end = await everyone.turned_away("dan", transport=transport, **from_("198.51.100.8"))
+            assert end == (1008, "rate_limited")
+
+
+@pytest.mark.rule("LI4", "EN7")
+async def test_only_so_many_polls_wait_at_a_gateway(gateway: Any, everyone: Players) -> None:
+    program = await gateway(MAX_POLLS="1")
+
+    async with http(program) as client:
+
+        async def poll(user: str, **query: str) -> Any:
+            headers = {"Authorization": f"Bearer {token(user)}"}
+            return await client.get("/poll", params={"room": everyone.room, **query}, headers=headers)
+
+        async def wait_for_ever() -> None:
+            place: dict[str, str] = {}
+            while True:
+                answer = await poll("ann", **place)
+                if answer.status_code == 200:
+                    place["cursor"] = answer.json()["cursor"]
+
+        async def refused_now() -> bool:
+            answer = await poll("bob", timeout="0")
+            if answer.status_code == 200:  # between two of ann's
+                return False
+            assert (answer.status_code, answer.json()["error"]["reason"]) == (503, "overloaded")
+            assert int(answer.headers["retry-after"]) > 0
+            return True
+
+        waiting = asyncio.create_task(wait_for_ever())
+        try:
+            await until(refused_now)
+        finally:
+            waiting.cancel()
+            await asyncio.wait((waiting,))
+
+
 # Settings
 
 
