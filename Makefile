@@ -104,7 +104,8 @@ down: ## ends what `up` started; the data stays in its volumes
 
 containers-test: $(SETUP) $(DEPLOY_SETUP) ## the manifests in containers: a rollout under load, servers killed (as root, ten minutes)
 	@manifests=$$(mktemp) && $(DEPLOY)/bin/python -m deploy.checks.manifests deploy/containers/overlay > "$$manifests" && \
-	$(PY) -m deploy.containers $(if $(SEED),--seed $(SEED)) < "$$manifests"; status=$$?; rm -f "$$manifests"; exit $$status
+	$(PY) -m deploy.containers $(if $(SEED),--seed $(SEED)) < "$$manifests" && \
+	$(PY) -m deploy.containers.compose $(DEPLOY)/bin/podman-compose; status=$$?; rm -f "$$manifests"; exit $$status
 
 fmt: $(SETUP) ## format the code, sort imports, mend what can be mended
 	$(PY) -m ruff check --fix-only $(CODE)

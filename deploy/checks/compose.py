@@ -33,9 +33,8 @@ def check(root: Path) -> list[str]:
         raise Broken(f"{FILE} cannot be read: {error!r}") from None
     faults = [f"line {line}: {text}" for line, text in _linted(file)]
     faults += [f"there is no service {name}" for name in sorted(NEEDED - services.keys())]
-    ends = {name for each in services.values() for name in _awaited(each)}
     for name, service in services.items():
-        faults += [f"{name} {fault}" for fault in _faults_of(service, lasting=name not in ends)]
+        faults += [f"{name} {fault}" for fault in _faults_of(service)]
     return [*faults, *_unset(root, services.get("nats", {}))]
 
 
@@ -66,19 +65,12 @@ def _unset(root: Path, nats: Service) -> Iterator[str]:
                 yield f"nats does not set {name}, which {path.name} asks for"
 
 
-def _awaited(service: Service) -> Iterator[str]:
-    """Those whose end it waits for."""
-    needed = service.get("depends_on", {})
-    for name, how in needed.items() if isinstance(needed, dict) else ():
-        if how.get("condition") == "service_completed_successfully":
-            yield name
-
-
-def _faults_of(service: Service, *, lasting: bool) -> Iterator[str]:
+def _faults_of(service: Service) -> Iterator[str]:
     image = str(service.get("image", ""))
     if "build" not in service and (":" not in image or image.endswith(":latest")):
         yield f"has the image {image!r}, which is whatever it is that day"
     health = service.get("healthcheck", {})
+    lasting = service.get("restart") != "on-failure"  # else it does its work once and ends
     if lasting and (not health or health.get("disable")):
         yield "has no health check"
     environment = service.get("environment", {})

@@ -48,7 +48,7 @@ class Podman:
         folder.mkdir(mode=0o700, exist_ok=True)
         config = folder / "containers.conf"
         config.write_text(CONFIG)
-        self._environment = os.environ | {"CONTAINERS_CONF": str(config)}
+        self.environment: Final = os.environ | {"CONTAINERS_CONF": str(config)}
         self._free = asyncio.Semaphore(2)
 
     @staticmethod
@@ -64,7 +64,7 @@ class Podman:
             process = await asyncio.create_subprocess_exec(
                 "podman",
                 *arguments,
-                env=self._environment,
+                env=self.environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -94,7 +94,7 @@ class Podman:
         """Both of its streams, as one."""
         process = await asyncio.create_subprocess_exec(
             "podman", "logs", container,
-            env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         out, _ = await process.communicate()
         return out.decode(errors="replace")
