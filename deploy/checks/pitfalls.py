@@ -19,7 +19,7 @@ def check(root: Path) -> list[str]:
 
 
 def faults_of(manifests: tuple[Manifest, ...]) -> list[str]:
-    looks = (_scaling, _endings, _disruptions, _identities, _images)
+    looks = (_scaling, _probes, _endings, _disruptions, _identities, _images)
     return [fault for look in looks for fault in look(manifests)]
 
 
@@ -61,6 +61,24 @@ def _scaling_down(name: str, scaler: Manifest) -> Iterator[str]:
         yield f"{name} may take away more than one pod at a time, and half the tables with them"
     if down.get("stabilizationWindowSeconds", 0) < 300:
         yield f"{name} scales down before it is clear that the rush is over"
+
+
+def _probes(manifests: tuple[Manifest, ...]) -> Iterator[str]:
+    for workload in of_kind(manifests, "Deployment"):
+        container = pod_of(workload)["containers"][0]
+        paths = {
+            kind: container[f"{kind}Probe"]["httpGet"]["path"]
+            for kind in ("startup", "liveness", "readiness")
+        }
+        if (paths["startup"], paths["liveness"]) != ("/healthz", "/healthz"):
+            yield f"{name_of(workload)} is restarted for what a restart does not mend ({paths['liveness']})"
+        shared = (
+            "?exclude=canvas&exclude=presence&exclude=activity"
+            if workload["metadata"]["name"] == "gateway"
+            else ""
+        )
+        if paths["readiness"] != f"/readyz{shared}":
+            yield f"{name_of(workload)} is ready by {paths['readiness']}: all go at once when what they share is away"
 
 
 def _endings(manifests: tuple[Manifest, ...]) -> Iterator[str]:

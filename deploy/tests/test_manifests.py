@@ -258,6 +258,16 @@ PITFALLS: dict[str, tuple[Breaking, str]] = {
         ),
         "is killed 30 s after",
     ),
+    "restarted while NATS is away": (
+        lambda all_: container(all_["Deployment/canvas"])["livenessProbe"]["httpGet"].update(path="/readyz"),
+        "what a restart does not mend",
+    ),
+    "all gateways shut by one service": (
+        lambda all_: container(all_["Deployment/gateway"])["readinessProbe"]["httpGet"].update(
+            path="/readyz"
+        ),
+        "all go at once",
+    ),
     "no wait for proxies": (
         lambda all_: container(all_["Deployment/gateway"]).pop("lifecycle"),
         "drains at once",

@@ -269,7 +269,8 @@ async def test_what_a_service_hooks_in_is_called_when_nats_is_back() -> None:
         assert await run(replace(settings_for(server), http_port=0), start) == 0
 
 
-async def test_a_check_that_fails_is_told_and_not_thrown(settings: Settings) -> None:
+@pytest.mark.rule("OP1")
+async def test_a_check_that_fails_is_told_and_not_thrown_and_can_be_left_out(settings: Settings) -> None:
     answers: list[httpx.Response] = []
 
     async def start(process: Process[Settings]) -> Callable[[], Awaitable[None]]:
@@ -281,12 +282,24 @@ async def test_a_check_that_fails_is_told_and_not_thrown(settings: Settings) -> 
         assert process._server is not None
         port = process._server.servers[0].sockets[0].getsockname()[1]
         async with httpx.AsyncClient() as http:
-            answers.append(await http.get(f"http://127.0.0.1:{port}/readyz"))
+            ready = f"http://127.0.0.1:{port}/readyz"
+            answers.append(await http.get(ready))
+            answers.append(await http.get(f"{ready}?exclude=odd"))
+            answers.append(await http.get(f"{ready}?exclude=nats&exclude=nonsense"))
+            process.stopping.set()
+            answers.append(await http.get(f"{ready}?exclude=odd&exclude=process"))
         raise OSError("enough")
 
     assert await run(settings, start) == 1
-    assert answers[0].status_code == 503
-    assert answers[0].json()["checks"] == {"nats": "ok", "odd": "ZeroDivisionError('by nothing')"}
+    whole, without, other, ending = answers
+    assert whole.status_code == 503
+    assert whole.json()["checks"] == {"nats": "ok", "odd": "ZeroDivisionError('by nothing')"}
+    assert without.status_code == 200
+    assert without.json()["checks"] == {"nats": "ok"}
+    assert other.status_code == 503
+    assert other.json()["checks"] == {"odd": "ZeroDivisionError('by nothing')"}
+    assert ending.status_code == 503
+    assert ending.json()["checks"] == {"nats": "ok", "process": "draining"}
 
 
 # The connection

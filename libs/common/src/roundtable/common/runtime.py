@@ -185,16 +185,19 @@ class Process(Generic[T]):
             {"status": "alive", "service": self.service, "uptime": round(time.time() - self._began, 1)}
         )
 
-    async def _readyz(self, _: Request) -> Response:
-        found = await asyncio.gather(*map(_fault, self.checks.values()))
-        faults = {name: fault for name, fault in zip(self.checks, found, strict=True) if fault}
+    async def _readyz(self, request: Request) -> Response:
+        """`?exclude=NAME` leaves a check out: who balances load must not send everybody away for what all share."""
+        excluded = request.query_params.getlist("exclude")
+        checks = {name: check for name, check in self.checks.items() if name not in excluded}
+        found = await asyncio.gather(*map(_fault, checks.values()))
+        faults = {name: fault for name, fault in zip(checks, found, strict=True) if fault}
         if self.stopping.is_set():
             faults["process"] = "draining"
         body = {
             "status": "not ready" if faults else "ready",
             "service": self.service,
             "instance": self.settings.instance,
-            "checks": {name: faults.get(name, "ok") for name in (*self.checks, *faults)},
+            "checks": {name: faults.get(name, "ok") for name in (*checks, *faults)},
         }
         return JSONResponse(body, 503 if faults else 200)
 

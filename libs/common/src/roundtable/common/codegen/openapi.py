@@ -226,7 +226,7 @@ def _operations() -> Document:
         "/healthz": ("isAlive", "Whether the process lives", _content("It does.", health)),
         "/readyz": (
             "isReady",
-            "Whether NATS and all services answer",
+            "Whether NATS and all services answer; `?exclude=NAME`, once or more, leaves one out",
             {
                 **_content("They do.", ready),
                 "503": {"description": "One does not.", "content": {"application/json": {"schema": ready}}},
