@@ -33,6 +33,7 @@ from roundtable.common.telemetry import log
 from roundtable.common.testing.jetstream import connected, freeze, provisioned_server, settings_for
 from roundtable.common.testing.nats import NatsServer, free_port, nats_server
 from roundtable.common.testing.system import Program
+from roundtable.common.testing.tls import Authority
 from roundtable.common.testing.toy import command, did, put, words
 
 
@@ -82,6 +83,37 @@ async def test_without_nats_it_ends_with_1_and_says_where_there_was_none(tmp_pat
     assert "no NATS at 127.0.0.1:" in error["error"]
     assert "within 0.5 s" in error["error"]
     assert "secret" not in lonely.log()
+
+
+async def test_while_it_waits_for_nats_the_same_trouble_is_told_once(tmp_path: Path) -> None:
+    lonely = program(tmp_path, START_TIMEOUT="1")
+    assert await ended(lonely) == 1
+    assert [each["event"] for each in lines(lonely)].count("nats.error") == 1
+
+
+async def test_a_server_whose_certificate_was_refused_is_tried_again(tmp_path: Path) -> None:
+    """It may have a better one by then, or its neighbour has."""
+    known = Authority()
+
+    def give(authority: Authority) -> None:
+        pair = authority.sign(["127.0.0.1"])
+        (tmp_path / "tls.crt").write_bytes(pair.certificate)
+        (tmp_path / "tls.key").write_bytes(pair.key)
+
+    (tmp_path / "ca.crt").write_bytes(known.certificate)
+    give(Authority("somebody else"))
+    tls = f'tls {{ cert_file: "{tmp_path}/tls.crt", key_file: "{tmp_path}/tls.key" }}'
+    async with nats_server(extra=tls) as server:
+        settings = replace(settings_for(server), nats_tls_ca=str(tmp_path / "ca.crt"), start_timeout=20)
+        connecting = asyncio.create_task(runtime.connect(settings, "test"))
+        with anyio.fail_after(10):
+            while server.log().count("TLS handshake error") < 2:  # one was the question whether it is up
+                await asyncio.sleep(0.01)
+        give(known)
+        await server.restart()
+        client = await connecting
+        assert client.is_connected
+        await client.close()
 
 
 async def test_a_port_that_is_taken_ends_it_with_1_and_the_variable_named(

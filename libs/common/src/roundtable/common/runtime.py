@@ -37,12 +37,28 @@ Check = Callable[[], Awaitable[str]]
 """A readiness check: the empty string, or what is wrong."""
 
 
+CLOSING: Final = 0.5
+"""Seconds that a connection which never came about has to end."""
+SAID_AGAIN: Final = 5.0
+"""Seconds after which the same error of NATS is logged again: while it is away, there are ten a second."""
+
+
 class NatsClient(Client):
-    """nats-py's client without a trap: it reads nothing more once a `flush` was given up before its answer came.
+    """nats-py's client without two traps. It reads nothing more once a `flush` was given up before its answer came.
 
     A PONG for a cancelled wait raises in the reading task, which ends, while the connection passes for alive until its
     pings are found unanswered. Anything cancels a flush: a timeout, or a connection of ours that ends while it begins.
+
+    And at start it waits for ever for the end of a connection whose certificate it has refused, before it tries again.
     """
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        if status != Client.DISCONNECTED:  # that is what it says between two tries at start
+            await super()._close(status, do_cbs)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING):
+                await super()._close(status, do_cbs)
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():
@@ -75,8 +91,15 @@ async def connect(
     nats-py tries for ever even without `allow_reconnect`, so the deadline is ours.
     """
 
+    said: dict[str, float] = {}
+
     async def on_error(error: Exception) -> None:
-        log.warning("nats.error", error=repr(error))
+        text, now = repr(error), time.monotonic()
+        if now - said.get(text, -SAID_AGAIN) >= SAID_AGAIN:
+            for old in [each for each, at in said.items() if now - at >= SAID_AGAIN]:
+                del said[old]
+            said[text] = now
+            log.warning("nats.error", error=text)
 
     async def on_disconnect() -> None:
         if not client.is_closed:
