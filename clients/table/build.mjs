@@ -45,3 +45,13 @@ for (const [name, body] of [["index.html", Buffer.from(page)], ...[...built].map
   bytes += packed.length;
 }
 console.log(`table: ${named.size + 1} files, ${(bytes / 1024).toFixed(1)} KB gzipped`);
+
+await build({
+  entryPoints: [here("tests/parts.test.ts")],
+  outfile: here("build/parts.test.mjs"),
+  bundle: true,
+  format: "esm",
+  platform: "node",
+  target: "node20",
+  logLevel: "warning",
+});

@@ -15,7 +15,7 @@ export interface Refused {
 
 export class Strokes {
   private waiting: Drawn[] = [];
-  private timer = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     readonly pace: Pace,
@@ -34,13 +34,13 @@ export class Strokes {
 
   private plan(delay: number): void {
     if (!delay) this.flush();
-    else this.timer ||= window.setTimeout(() => this.flush(), delay);
+    else this.timer ??= setTimeout(() => this.flush(), delay);
   }
 
   /** All that waits goes out now: before an undo, so that it takes back the last stroke. */
   flush(): void {
     clearTimeout(this.timer);
-    this.timer = 0;
+    this.timer = undefined;
     while (this.waiting.length) void this.send(this.batch());
   }
 
@@ -66,7 +66,7 @@ export class Strokes {
         return;
       }
       this.waiting.unshift(...operations);
-      this.timer ||= window.setTimeout(() => this.flush(), Math.max(1, refusal.retryAfter ?? 1) * 1_000);
+      this.timer ??= setTimeout(() => this.flush(), Math.max(1, refusal.retryAfter ?? 1) * 1_000);
     }
   }
 }

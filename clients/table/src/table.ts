@@ -2,7 +2,9 @@
 // something. Knows no panel.
 
 import { RealtimeClient, type RoundtableError } from "@roundtable/client";
-import type { Activity, ActivityPost, ClientState, DoingNow, EventName, HandlerArguments, MethodName, ParamsOf, ResultOf, Visibility, Welcome } from "@roundtable/client";
+import type {
+  Activity, ActivityPost, ClientState, DoingNow, EventName, HandlerArguments, MethodName, ParamsOf, ResultOf, Visibility, Welcome,
+} from "@roundtable/client";
 import type { Board, Drawn } from "./board/board.js";
 import { colorOf } from "./names.js";
 import { Pace } from "./pace.js";
