@@ -132,7 +132,7 @@ soak: $(SETUP) ## five minutes of use while processes die at random (SECONDS=300
 fuzz: $(SETUP) ## all parsers under a fuzzer, a minute each (FUZZ_SECONDS=60)
 	@$(PY) tests/fuzz/fuzz.py --seconds $(or $(FUZZ_SECONDS),60) $(if $(SEED),--seed $(SEED))
 
-bench: $(SETUP) ## measure, and print a row for each promise
+bench: $(BROWSER_SETUP) $(CLIENTS_BUILT) ## measure, and print a row for each promise
 	$(PY) -m bench
 
 schema: $(SETUP) ## generated files: JSON Schema, TypeScript types, AsyncAPI, tables of the docs

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from roundtable.common.testing.players import token
 from roundtable.common.testing.system import System, system
+from roundtable.gateway.web import BUILT
 from tests.browser.drivers import Missing
 from tests.browser.drivers.chromium import Chromium, ChromiumPage
 from tests.browser.person import Person
@@ -144,6 +145,8 @@ async def rest(page: ChromiumPage, seconds: float) -> None:
 
 
 async def measure(bench: Bench) -> Section:
+    if not BUILT.is_dir():
+        raise Skipped("the page's frames: the page is not built (make clients)")
     try:
         browser = await Chromium().__aenter__()
     except Missing as what:

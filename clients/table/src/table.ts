@@ -66,6 +66,7 @@ export class Table {
     this.client = null;
     clearTimeout(this.doingTimer);
     client.disconnect();
+    this.board.forget();
     this.doors.left(REASONS[reason] ?? reason);
   }
 

@@ -91,6 +91,14 @@ export class Board {
 
   // -- what others and the server say
 
+  /** Another table: nothing of this one is left. */
+  forget(): void {
+    this.scene.clear();
+    this.live.clear();
+    this.steered = false;
+    this.look();
+  }
+
   /** `first`: the first page of a fresh look at everything. */
   snapshot(operations: StoredOperation[], first: boolean): void {
     if (first) {
