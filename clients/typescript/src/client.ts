@@ -72,7 +72,8 @@ class BaseClient implements Client {
     core.events.on("connected", () => pageIsHidden() && away(true));
     core.events.on("state", (state: ClientState) => {
       unwatch();
-      unwatch = state === "closed" ? () => {} : watchPage({ wake: () => core.wake(), suspend: () => core.suspend(), hidden: away });
+      const page = { wake: () => core.wake(), suspend: () => core.suspend(), hidden: away };
+      unwatch = state === "closed" ? () => {} : watchPage(page);
     });
   }
 

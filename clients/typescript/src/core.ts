@@ -1,18 +1,17 @@
 // Core layer: one client's life: dials, hears, breaks, comes back, on one cursor (CL1 to CL4). Time and links are given.
 
+import { Attempt, type AttemptEvents } from "./attempt.js";
 import type { Clock } from "./clock.js";
 import { Emitter } from "./emitter.js";
 import { adviceAfter, lost, RoundtableError } from "./errors.js";
 import type { EventMessage, ServerMessage, Transport, Welcome } from "./generated.js";
 import { Ladder } from "./ladder.js";
-import type { Dial, Dialing, Link } from "./link.js";
+import type { Dial, Dialing } from "./link.js";
+import { Place } from "./place.js";
 import { Requests } from "./requests.js";
 import type { Aliases, ClientOptions, ClientState } from "./types.js";
 
-/** Ids that are remembered to know what comes twice: more than overlap when one transport takes over from another. */
-const REMEMBERED = 4_096;
 const MESSAGE_BYTES = 65_536;
-const SNAPSHOTS = 3;
 const ALIASES: Readonly<Record<string, keyof Aliases>> = {
   "canvas.draw": "draw",
   "canvas.clear": "clear",
@@ -47,29 +46,18 @@ interface Waiter {
   reject: (error: RoundtableError) => void;
 }
 
-/** A link that is dialled or in use. */
-interface Attempt {
-  rung: number;
-  link: Link | undefined;
-  /** For good and without a word. */
-  cancel: () => void;
-}
-
-interface Outcome {
-  welcomed: (attempt: Attempt, message: EventMessage<"session.welcome">) => void;
-  failed: (error: RoundtableError) => void;
-}
+type Outcome = Pick<AttemptEvents, "welcomed" | "failed">;
 
 export class Core {
   readonly events = new Emitter();
   readonly requests: Requests;
   state: ClientState = "idle";
-  cursor: string | undefined;
   latency: number | undefined;
   welcome: Welcome | undefined;
 
   readonly clock: Clock;
   private readonly ladder: Ladder;
+  private readonly place: Place;
   private token: string | undefined;
   /** In use. */
   private current: Attempt | undefined;
@@ -78,10 +66,6 @@ export class Core {
   /** A better one, dialled beside the one in use. */
   private candidate: Attempt | undefined;
   private waiters: Waiter[] = [];
-  private readonly seen = new Set<string>();
-  /** The cursor of a welcome without recovery: ours only when all snapshots have come. */
-  private snapshotCursor: string | undefined;
-  private snapshotsLeft = 0;
   private heardAt = 0;
   private stopRetry: (() => void) | undefined;
   /** The server said how long to wait. */
@@ -94,13 +78,17 @@ export class Core {
     const { clock, reconnectDelay: base, maxReconnectDelay: cap } = options;
     this.clock = clock;
     this.token = options.token;
-    this.cursor = options.cursor;
+    this.place = new Place(options.cursor);
     this.requests = new Requests({
       clock, base, cap, usualTimeout: options.requestTimeout, failed: (error) => this.events.emit("error", error),
     });
     this.ladder = new Ladder(options.rungs.length, {
       retries: options.reconnect ? options.maxReconnectAttempts : 0, base, cap, random: () => clock.random(),
     });
+  }
+
+  get cursor(): string | undefined {
+    return this.place.cursor;
   }
 
   get transport(): Transport | undefined {
@@ -171,54 +159,21 @@ export class Core {
     });
   }
 
-  /** Dials; the outcome is told once, unless it is cancelled before. */
   private attempt(rung: number, outcome: Outcome): Attempt {
     const { rungs, dialing, connectTimeout } = this.options;
-    let over = false;
-    let welcomed = false;
-    const attempt: Attempt = {
-      rung,
-      link: undefined,
-      cancel() {
-        over = true;
-        stopTimer();
-        attempt.link?.close();
-      },
-    };
-    const failed = (error: RoundtableError): void => {
-      if (over) return;
-      attempt.cancel();
-      if (welcomed) this.broke(error);
-      else outcome.failed(error);
-    };
-    const received = (message: ServerMessage): void => {
-      if (over) return;
-      if (welcomed) this.received(message);
-      else if (message.type === "event" && message.method === "session.welcome") {
-        welcomed = true;
-        stopTimer();
-        outcome.welcomed(attempt, message);
-      }
-    };
-    const stopTimer = this.clock.after(connectTimeout, () => failed(lost("No welcome came in time")));
-    const begin = async (): Promise<void> => {
-      await this.getToken();
-      if (over) return;
-      const link = rungs[rung]!.dial(
-        {
-          ...dialing,
-          clock: this.clock,
-          cursor: this.cursor,
-          token: () => this.token,
-          limit: () => this.welcome?.limits.messageBytes ?? MESSAGE_BYTES,
-        },
-        { received, lost: failed, reached: () => this.ladder.reached(rung) },
-      );
-      attempt.link = link;
-      if (over) link.close();
-    };
-    begin().catch((error: unknown) => failed(error instanceof RoundtableError ? error : lost(`${error}`)));
-    return attempt;
+    const to = (): Dialing => ({
+      ...dialing,
+      clock: this.clock,
+      cursor: this.cursor,
+      token: () => this.token,
+      limit: () => this.welcome?.limits.messageBytes ?? MESSAGE_BYTES,
+    });
+    return new Attempt(rung, this.clock, connectTimeout, () => this.getToken(), (on) => rungs[rung]!.dial(to(), on), {
+      ...outcome,
+      reached: () => this.ladder.reached(rung),
+      received: (message) => this.received(message),
+      broke: (error) => this.broke(error),
+    });
   }
 
   private async getToken(): Promise<void> {
@@ -374,7 +329,7 @@ export class Core {
   private received(message: ServerMessage): void {
     this.heardAt = this.clock.now();
     if (message.type === "event") {
-      if (!this.moved(message)) return;
+      if (!this.place.moves(message)) return;
       this.events.emit("message", message);
       this.tell(message);
       if (message.method === "session.token_expiring") void this.refresh();
@@ -384,29 +339,6 @@ export class Core {
         this.events.emit("error", RoundtableError.of(message.error));
       }
     }
-  }
-
-  /** False for what has been heard before (CL3). */
-  private moved({ method, id, data }: EventMessage): boolean {
-    if (method === "session.welcome") {
-      if (!(data as Welcome).recovered) {
-        // Until its snapshots have come, a reconnect must get them again.
-        this.seen.clear();
-        this.cursor = undefined;
-        this.snapshotCursor = id;
-        this.snapshotsLeft = SNAPSHOTS;
-      }
-      return true;
-    }
-    if (method.endsWith(".snapshot") && !(data as { more: boolean }).more && (this.snapshotsLeft -= 1) === 0) {
-      this.cursor = this.snapshotCursor;
-    }
-    if (id === undefined) return true;
-    if (this.seen.has(id)) return false;
-    this.seen.add(id);
-    if (this.seen.size > REMEMBERED) this.seen.delete(this.seen.values().next().value as string);
-    this.cursor = id;
-    return true;
   }
 
   private tell(message: EventMessage): void {

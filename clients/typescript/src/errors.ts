@@ -38,7 +38,9 @@ export const lost = (message: string): RoundtableError => new RoundtableError(10
 /** What a close frame says. One of another's making, such as a proxy, may say no more than a code. */
 export function closed(code: number, reason: string): RoundtableError {
   const words = Object.keys(CLOSE_ERRORS) as CloseReason[];
-  const word = words.find((each) => each === reason) ?? (code === 1008 ? undefined : words.find((each) => CLOSE_ERRORS[each].code === code));
+  const known = words.find((each) => each === reason);
+  // 1008 is for so many reasons that the code alone says nothing
+  const word = known ?? (code === 1008 ? undefined : words.find((each) => CLOSE_ERRORS[each].code === code));
   if (!word) return new RoundtableError(code, reason || "connection_lost", reason || "The connection broke");
   return new RoundtableError(code, word, `The connection was closed: ${CLOSE_ERRORS[word].meaning}`);
 }

@@ -150,8 +150,9 @@ export function unpack(bytes: Uint8Array): unknown {
       if (typeof name !== "string") throw new RangeError("a key is not a text");
       const value = get(depth + 1);
       // A plain assignment of this name would set what the object inherits from.
-      if (name === "__proto__") Object.defineProperty(found, name, { value, enumerable: true, configurable: true, writable: true });
-      else found[name] = value;
+      if (name === "__proto__") {
+        Object.defineProperty(found, name, { value, enumerable: true, configurable: true, writable: true });
+      } else found[name] = value;
     }
     return found;
   }

@@ -1,4 +1,4 @@
-// Shell layer: what the browser tells of the page: seen or hidden, kept for later, on or off line. Without a page it does nothing.
+// Shell layer: what the browser tells of the page: seen or hidden, kept for later, on or off line. Knows no client.
 
 export interface PageEvents {
   /** Something changed for the better, or may have: look at once. */

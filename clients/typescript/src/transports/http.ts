@@ -116,7 +116,7 @@ export class Upstream {
         return;
       }
       for (const { id, method } of batch) {
-        on.received({ type: "error", ...(id ? { id } : {}), ...(method ? { method } : {}), error, timestamp: to.clock.now() } as ServerMessage);
+        on.received({ type: "error", id, method, error, timestamp: to.clock.now() } as ServerMessage);
       }
     } finally {
       stop();
