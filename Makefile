@@ -29,7 +29,7 @@ UV_LOCK := ../$(PY) -m uv pip compile --quiet --universal --python-version 3.11 
 UV_INSTALL := $(PY) -m uv pip install --quiet --no-config --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-deploy monitoring secrets images up down containers-test fmt e2e browser pictures soak fuzz bench schema clients lock clean
+.PHONY: help setup run test check check-deploy monitoring secrets images up down containers-test fmt e2e browser pictures soak fuzz bench bench-quick schema clients lock clean
 
 help: ## this list
 	@echo "Roundtable: a shared table for role players. First \`make run\`; then"
@@ -132,8 +132,11 @@ soak: $(SETUP) ## five minutes of use while processes die at random (SECONDS=300
 fuzz: $(SETUP) ## all parsers under a fuzzer, a minute each (FUZZ_SECONDS=60)
 	@$(PY) tests/fuzz/fuzz.py --seconds $(or $(FUZZ_SECONDS),60) $(if $(SEED),--seed $(SEED))
 
-bench: $(BROWSER_SETUP) $(CLIENTS_BUILT) ## measure, and print a row for each promise
+bench: $(BROWSER_SETUP) $(CLIENTS_BUILT) ## measure beside the peers, a verdict for each promise, into bench/results.md (20 minutes)
 	$(PY) -m bench
+
+bench-quick: $(SETUP) ## has a delivery become dearer? ratios beside the last landed ones (2 minutes)
+	@$(PY) -m bench.quick
 
 schema: $(SETUP) ## generated files: JSON Schema, TypeScript types, AsyncAPI, tables of the docs
 	$(PY) -m roundtable.common.codegen
@@ -155,6 +158,7 @@ lock: $(SETUP) ## new locks from requirements/*.in
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) build.in -o build.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) deploy.in -o deploy.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) node.in -o node.txt
+	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) bench.in -o bench.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) browser.in -o browser.txt
 	cd requirements && $(UV_LOCK) $(UPGRADE:%=--upgrade) netpol.in -o netpol.txt
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from . import growth, machine
 from .bench import Bench
+from .contestants import Peers
 from .figures import Section
 from .generator import HERE, Generator, Skipped, build
 from .isolation import Cores, own_network
 from .rows import ALL
-from .servers import NodePeers
 
 RESULTS = HERE / "results.md"
 
@@ -34,12 +34,10 @@ def main() -> int:
     except Skipped as why:
         print(f"SKIPPED, all of it: {why}", file=sys.stderr)
         return 0
-    peers, skipped = NodePeers(), []
-    try:
-        peers.install()
-    except Skipped as why:
-        skipped.append(str(why))
-        print(f"SKIPPED: {why}", file=sys.stderr)
+    peers = Peers()
+    skipped = peers.install()
+    for reason in skipped:
+        print(f"SKIPPED: {reason}", file=sys.stderr)
     lines = machine.describe(own_network(), peers.versions)
     if machine.busy():
         lines.append(

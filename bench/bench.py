@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from .contestants import Peers
 from .figures import Section
-from .generator import Generator, Load, Report
+from .generator import Generator, Load, Report, Step
 from .isolation import Cores
-from .servers import NodePeers, Server, write_tokens
+from .servers import Server, write_tokens
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Bench:
     """For systems' data, gone at the end."""
     cores: Cores
     generator: Generator
-    peers: NodePeers
+    peers: Peers
     repeats: int
     skipped: list[str] = field(default_factory=list)
 
@@ -30,6 +31,13 @@ class Bench:
             write_tokens(path, users)
         return path
 
+    def tokens_from(self, first: int, users: int) -> Path:
+        """Of others than those who use the first ones."""
+        path = self.folder / f"tokens-{first}-{users}"
+        if not path.exists():
+            write_tokens(path, users, first)
+        return path
+
     def skip(self, what: str) -> None:
         """Loudly."""
         self.skipped.append(what)
@@ -37,8 +45,9 @@ class Bench:
 
     async def load(self, server: Server, *, connections: int, rooms: int, **more: object) -> Report:
         """Runs the generator against rooms in which nobody has been. `more`: other fields of `Load`."""
+        url = server.new_rooms()
         load = Load(
-            url=server.new_rooms(),
+            url=url,
             template=server.template,
             connections=connections,
             rooms=rooms,
@@ -47,6 +56,21 @@ class Bench:
             **more,  # type: ignore[arg-type]
         )
         return await self.generator.run(load)
+
+    async def step(
+        self, server: Server, connections: int, rooms: int, hz: float, seconds: float = 2.5, **more: object
+    ) -> Step | None:
+        """One run at one rate; None, said loudly, where the server does not get through it."""
+        try:
+            report = await self.load(
+                server, connections=connections, rooms=rooms, rates=(hz,), seconds=seconds, warm=0.7, **more
+            )
+        except RuntimeError as error:
+            self.skip(f"{server.name}, {connections} connections: {error}")
+            return None
+        step = report.steps[0]
+        step.due_us = step.srv_cpu * seconds * 1e6 / max(step.expected, 1)
+        return step
 
 
 class Row(NamedTuple):

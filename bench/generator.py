@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,9 @@ class Step(Struct):
     srv_cpu: float
     srv_us_per_msg: float
 
+    due_us: float = 0.0
+    """Microseconds of the servers' CPU for each delivery that was due."""
+
     @property
     def good(self) -> bool:
         """Nothing lost, and quick."""
@@ -102,17 +106,25 @@ class Load(Struct, frozen=True, kw_only=True):
 
 
 def build() -> Path:
-    """The generator, compiled when its source is newer. Raises `Skipped`."""
+    """The generator. Raises `Skipped`."""
+    return compiled(SOURCE)
+
+
+def compiled(source: Path) -> Path:
+    """A program of one C file, compiled when its source is newer. Raises `Skipped`."""
     if sys.platform != "linux":
-        raise Skipped("the load generator needs Linux (epoll)")
+        raise Skipped(f"{source.stem} needs Linux (epoll)")
     compiler = shutil.which("cc")
     if compiler is None:
-        raise Skipped("the load generator needs a C compiler (`cc`)")
+        raise Skipped(f"{source.stem} needs a C compiler (`cc`)")
     CACHE.mkdir(exist_ok=True)
-    binary = CACHE / "wsload"
-    if not binary.exists() or binary.stat().st_mtime < SOURCE.stat().st_mtime:
-        subprocess.run([compiler, "-O2", "-o", str(binary), str(SOURCE)], check=True)
+    binary = CACHE / source.stem
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+        subprocess.run([compiler, "-O2", "-o", str(binary), str(source)], check=True)
     return binary
+
+
+_runs = itertools.count()
 
 
 class Generator:
@@ -123,7 +135,7 @@ class Generator:
 
     async def run(self, load: Load) -> Report:
         """Raises `RuntimeError` with what the generator said where it could not do it."""
-        template = self._folder / "template"
+        template = self._folder / f"template{next(_runs)}"
         template.write_text(load.template)
         command = [
             str(self._binary), "--json", "-t", str(template),

@@ -30,11 +30,12 @@ def describe(network: str, peers: str) -> list[str]:
         ),
         f"Python {platform.python_version()}; " + ", ".join(f"{name} {_version(name)}" for name in packages),
         f"peers: {peers or 'none'}; generator built by {_first_line('cc', '--version')}",
-        (
-            f"load of the machine just before: {', '.join(f'{load:.2f}' for load in os.getloadavg())}"
-            " (1, 5, 15 minutes; near 0 when nothing else runs)"
-        ),
+        (f"load of the machine just before: {load()} (1, 5, 15 minutes; near 0 when nothing else runs)"),
     ]
+
+
+def load() -> str:
+    return ", ".join(f"{load:.2f}" for load in os.getloadavg())
 
 
 def busy() -> bool:

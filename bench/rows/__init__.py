@@ -5,6 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from ..bench import Row
-from . import capacity, commands, fanout, memory, page, stroke
+from . import capacity, commands, fanout, joining, memory, page, quiet, replay, stroke, sweep
 
-ALL: Final[tuple[Row, ...]] = (fanout.ROW, capacity.ROW, stroke.ROW, commands.ROW, memory.ROW, page.ROW)
+ALL: Final[tuple[Row, ...]] = (
+    fanout.ROW,
+    capacity.ROW,
+    quiet.ROW,
+    stroke.ROW,
+    commands.ROW,
+    joining.ROW,
+    replay.ROW,
+    memory.ROW,
+    sweep.ROW,
+    page.ROW,
+)
