@@ -100,7 +100,7 @@ up: secrets images ## all of it with docker compose, the page at http://localhos
 	$(COMPOSE) up --detach $(UP)
 
 down: ## ends what `up` started; the data stays in its volumes
-	$(COMPOSE) down
+	$(COMPOSE) down --remove-orphans
 
 containers-test: $(SETUP) $(DEPLOY_SETUP) ## the manifests in containers: a rollout under load, servers killed (as root, ten minutes)
 	@manifests=$$(mktemp) && $(DEPLOY)/bin/python -m deploy.checks.manifests deploy/containers/overlay > "$$manifests" && \
