@@ -19,7 +19,7 @@ from websockets.exceptions import InvalidStatus
 from roundtable.common.testing.forms import TRANSPORTS, Players, http, signed, until
 from roundtable.common.testing.players import WAIT, HttpPlayer, Player, WebSocketPlayer, stroke, token
 from roundtable.common.testing.system import Program, System
-from roundtable.common.testing.wire import BINARY, CLOSE, PING, PONG, TEXT, Wire, frame
+from roundtable.common.testing.wire import BINARY, CLOSE, PING, PONG, TEXT, Wire, closing, frame
 
 PAGE = 256 * 1024
 HTTP = [name for name in TRANSPORTS if not name.startswith("websocket")]
@@ -394,15 +394,28 @@ async def test_an_offer_of_nothing_but_unknown_formats_is_refused_before_the_upg
 
 @pytest.mark.rule("CO5", "EN7")
 @pytest.mark.parametrize(("protocol", "wrong"), [("json", BINARY), ("msgpack", TEXT)])
-async def test_a_frame_of_the_other_kind_ends_the_connection(
-    table: System, room: str, protocol: str, wrong: int
+async def test_a_frame_of_the_other_kind_ends_the_connection_and_nothing_after_it_counts(
+    everyone: Players, protocol: str, wrong: int
 ) -> None:
+    watcher = await everyone("watcher")
     beat = {"type": "request", "id": "1", "method": "heartbeat"}
-    async with Wire(table.gateway) as wire:
-        status, _ = await wire.upgrade(room, "ann", Sec_WebSocket_Protocol=f"roundtable.v1.{protocol}")
-        assert status == 101
+    draw = {"type": "event", "method": "canvas.draw", "params": {"operations": [stroke("never")]}}
+    codec: Any = msgspec.json if protocol == "json" else msgspec.msgpack
+    async with Wire(everyone.system.gateway) as wire:
+        await wire.upgrade(everyone.room, "ann", Sec_WebSocket_Protocol=f"roundtable.v1.{protocol}")
+        await watcher.event("presence.update", lambda data: data["userId"] == "ann")
+        while b"activity.snapshot" not in (await wire.frame()).payload:
+            pass
         await wire.send(frame(wrong, json.dumps(beat).encode()))
-        assert await wire.closed() == (1003, "unsupported_data")
+        while (came := await wire.frame()).opcode != CLOSE:
+            pass
+        assert closing(came) == (1003, "unsupported_data")
+        await wire.send(frame(TEXT if wrong == BINARY else BINARY, codec.encode(draw)))
+        for _ in range(3):  # alone in its packet
+            await watcher.request("heartbeat")
+        await wire.send(frame(CLOSE, came.payload))
+        assert await wire.rest() == b""
+    assert (await watcher.request("canvas.state"))["operations"] == []
 
 
 @pytest.mark.rule("CO5", "CO3")
