@@ -1,7 +1,7 @@
 """Shell layer: the logs and sessions on disk, and back: `python -m roundtable.common.backup save|restore FOLDER [--replace]`.
 
-Uses JetStream's own snapshots, so sequences, times and settings stay, and `nats stream backup|restore` reads and writes the
-same files: FOLDER/STREAM/backup.json and stream.tar.s2. May save while everything runs. Rooms' snapshots, leases and places of
+Uses JetStream's own snapshots, so sequences, times and settings stay: FOLDER/STREAM/backup.json has the settings, and
+stream.tar.s2 is as the server gave it. May save while everything runs. Rooms' snapshots, leases and places of
 followers are not saved: all of them are made anew from the logs.
 
 A restored log may lack what was stored after it was saved, and its next events take the sequences of those. So it gets a new
