@@ -7,6 +7,7 @@ import asyncio
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from . import growth, machine
@@ -75,6 +76,9 @@ async def _measure(bench: Bench, names: list[str]) -> list[tuple[str, Section]]:
             sections.append((row.name, await row.measure(bench)))
         except Skipped as why:
             bench.skip(str(why))
+        except Exception as error:  # noqa: BLE001 - the other rows have nothing to do with it
+            traceback.print_exc()
+            bench.skip(f"{row.name} **broke off**: {error!r}")
     return sections
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from roundtable.common.command_client import CommandClient
 from roundtable.common.schema.log import CommandMessage
 from roundtable.common.testing.players import token
 
+PATIENCE: Final = 60.0
 STROKE: Final = {
     "type": "draw",
     "tool": "pen",
@@ -48,6 +51,8 @@ class Guest:
         self.drawn = 0
         """Strokes heard since it joined, or came back."""
         self.bytes = 0
+        self.retries = 0
+        """Times that it was sent away, and came again as clients do: with jitter."""
         self._url = f"{url}/ws?room={room}"
         self._token = token(user)
         self._socket: ClientConnection | None = None
@@ -55,6 +60,17 @@ class Guest:
     async def join(self, cursor: str = "") -> float:
         """Seconds until the last page of its snapshots, or with a cursor the welcome, is there."""
         began = time.perf_counter()
+        while True:
+            try:
+                await self._join(cursor)
+                return time.perf_counter() - began
+            except (ConnectionClosed, OSError):
+                self.retries += 1
+                if time.perf_counter() - began > PATIENCE:
+                    raise
+                await asyncio.sleep(random.uniform(0, 1))
+
+    async def _join(self, cursor: str) -> None:
         url = f"{self._url}&cursor={cursor}" if cursor else self._url
         headers = {"Authorization": f"Bearer {self._token}"}
         self._socket = await connect(
@@ -71,7 +87,6 @@ class Guest:
                 break
             if method == "activity.snapshot" and not _page(data).data.more:
                 break
-        return time.perf_counter() - began
 
     async def until_drawn(self, strokes: int) -> None:
         while self.drawn < strokes:

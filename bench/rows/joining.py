@@ -27,6 +27,7 @@ async def measure(bench: Bench) -> Section:
     later: list[float] = []
     joined: list[float] = []
     level: list[float] = []
+    retries = 0
     slowest: list[float] = []
     megabytes = 0.0
     async with ours(bench.folder) as system:
@@ -45,7 +46,8 @@ async def measure(bench: Bench) -> Section:
             said(
                 f"{turn + 1} large room: first {first[-1]:.0f} ms, then {later[-1]:.0f} ms, {megabytes:.1f} MB"
             )
-            come, all_level, worst = await _storm(system, commands, turn)
+            come, all_level, worst, sent_away = await _storm(system, commands, turn)
+            retries += sent_away
             joined.append(STORM / come)
             level.append(all_level)
             slowest.append(worst * 1000)
@@ -64,6 +66,7 @@ async def measure(bench: Bench) -> Section:
                 (f"{STORM:,} new ones: joins a second", str(Spread.of(joined))),
                 (f"{STORM:,} come back: seconds until all have what they missed", str(Spread.of(level))),
                 ("99 % of them within, ms", str(Spread.of(slowest))),
+                ("times that one was sent away (`unavailable`) and came again", str(retries)),
             ],
         ),
         [
@@ -73,8 +76,8 @@ async def measure(bench: Bench) -> Section:
     )
 
 
-async def _storm(system: System, commands: CommandClient, turn: int) -> tuple[float, float, float]:
-    """Seconds to join, seconds until all are level again, and the 99th percentile of one's."""
+async def _storm(system: System, commands: CommandClient, turn: int) -> tuple[float, float, float, int]:
+    """Seconds to join, seconds until all are level again, the 99th percentile of one's, and how often one was sent away."""
     guests = [
         Guest(system.gateway.ws, f"storm{turn}-{number // PEOPLE}", f"s{number}") for number in range(STORM)
     ]
@@ -93,7 +96,7 @@ async def _storm(system: System, commands: CommandClient, turn: int) -> tuple[fl
 
     took = sorted(await asyncio.gather(*map(back, guests)))
     await asyncio.gather(*(guest.hang_up() for guest in guests))
-    return come, took[-1], quantile(took, 0.99)
+    return come, took[-1], quantile(took, 0.99), sum(guest.retries for guest in guests)
 
 
 ROW: Final = Row("joining", "joining a room of 10,000 strokes, and 1,000 who come back at once", measure)

@@ -43,6 +43,7 @@ async def measure(bench: Bench) -> Section:
                     rates=(case.hz,),
                     seconds=case.seconds,
                     last=True,
+                    drain=2,
                 )
                 step = report.steps[0]
                 steps[case].append(step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 import pytest
@@ -130,6 +131,34 @@ def test_a_user_who_sends_a_thousand_cursors_a_second_is_told_at_most_sixty_time
             batch, _ = outbox.take(now, 5)
             told_times += bool(batch.bytes_for(TEXT, "bob", "player"))
     assert 55 <= told_times <= 61
+
+
+@pytest.mark.rule("PR4")
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("late", [0.0, 0.001, 0.002])
+def test_who_sends_at_just_the_allowed_rate_never_waits_longer_than_to_the_next_telling(
+    seed: int, late: float
+) -> None:
+    """Though timers are late, and messages come with jitter; nothing is merged either."""
+    chance = Random(seed)
+    outbox, told_, tick, waiting = Outbox(0.008, 60), 0, 0.0, dict[str, float]()
+    messages = sorted(
+        (number / 60 + user / 600 + chance.uniform(0, 0.003), f"u{user}")
+        for user in range(10)
+        for number in range(120)
+    )
+    for at, user in [*messages, (9.0, "")]:
+        while (due := outbox.due(0.0)) is not None and max(due, tick) <= at:
+            tick = max(due, tick, *waiting.values()) + chance.uniform(0, late)
+            batch, _ = outbox.take(tick, 5)
+            assert batch.users == waiting.keys(), "somebody was left for the next one"
+            told_ += len(waiting)
+            waiting.clear()
+        if user:
+            assert user not in waiting
+            waiting[user] = at
+            outbox.move(user, Point(at, 0))
+    assert told_ == len(messages)
 
 
 @pytest.mark.rule("RS8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import ssl
 import sys
@@ -29,6 +30,8 @@ from .telemetry import ProcessMetrics, log
 
 T = TypeVar("T", bound=Settings)
 
+GARBAGE_AFTER: Final = 10_000
+"""Objects that were made and not freed since the last look for cycles; Python looks after 700."""
 LOOK_AT_LOOP_EVERY: Final = 0.1
 OWN_TRIES: Final = 3
 """Failures after which a process believes that it may not create streams, and is content if they are there."""
@@ -343,6 +346,7 @@ async def _run(service: str, settings: T, start: Start[T], echo: bool) -> int:
         stop = await _unless(stopping, begin())
         if stop is not None and process is not None:
             url = process.client.connected_url
+            _leave_the_old_alone()
             log.info("started", nats=_public(url.netloc) if url else "")
             await stopping.wait()
             log.info("stopping")
@@ -360,6 +364,13 @@ async def _run(service: str, settings: T, start: Start[T], echo: bool) -> int:
         await _end_tasks()
     log.info("stopped")
     return 1 if lost else 0
+
+
+def _leave_the_old_alone() -> None:
+    """What lives as long as the process is looked at no more by the garbage collector: that took 3 % of a busy gateway."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER, 20, 20)
 
 
 async def _end_tasks() -> None:

@@ -155,5 +155,7 @@ class Outbox:
             return True
         pace = paces.get(user)
         if pace is None:
-            pace = paces[user] = Pace(self._hz, self._tick)
+            # A telling is up to a tick after its message, and a little more when the loop is late: with less tolerance than
+            # two, who sends at just the rate that is allowed would sooner or later be told one tick later each time.
+            pace = paces[user] = Pace(self._hz, 2 * self._tick)
         return pace.take(now)

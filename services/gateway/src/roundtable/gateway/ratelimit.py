@@ -36,7 +36,7 @@ class TokenBucket:
 
 
 class Pace:
-    """At most `hz` a second, evenly: the generic cell rate algorithm with one tick of tolerance (ITU-T I.371). PR4, CV4.
+    """At most `hz` a second, evenly: the generic cell rate algorithm (ITU-T I.371). PR4, CV4.
 
     One that comes too early waits, and is merged with what comes after it.
     """
