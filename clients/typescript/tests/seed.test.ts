@@ -70,6 +70,7 @@ test("the samples of the published API connect, and have its methods and events"
     await until(() => messages.some(({ type, id }) => type === "response" && id === "mine"), "an answer as a message");
     assert(messages.every(({ timestamp }) => typeof timestamp === "number"));
     await socket.request("canvas.draw", { operations: [operation("a2")] });
+    socket.wake(); // the first heartbeat was before anybody listened; the next would be in half a minute
     await until(() => told.includes("latency") && told.includes("heartbeat"), "latency and heartbeat");
     assert.deepEqual(drawn, ["a1"], "a handler that was taken off hears nothing");
 
