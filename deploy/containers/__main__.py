@@ -66,11 +66,17 @@ async def keep(cluster: Cluster, folder: Path) -> None:
         await asyncio.to_thread((folder / f"{name}.log").write_text, log)
 
 
+def load() -> str:
+    """Its figures say little of a machine that had much else to do."""
+    return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+
+
 async def main(asked: argparse.Namespace) -> int:
     found = read(sys.stdin.read())
-    print(f"containers-test: seed {asked.seed}", flush=True)
+    print(f"containers-test: seed {asked.seed}, {load()}", flush=True)
     async with asyncio.timeout(WITHIN):
         faults = await show(found, asked)
+    print(load())
     for fault in faults:
         print(f"  - {fault}")
     print(f"containers-test: {len(faults)} faults" if faults else "containers-test: every promise was kept")
