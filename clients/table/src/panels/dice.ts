@@ -46,7 +46,8 @@ export class Dice {
   }
 
   private async rollTray(): Promise<void> {
-    if (await this.roll(this.typed.value)) this.typed.select();
+    const done = await this.roll(this.typed.value);
+    if (done && document.activeElement === this.typed) this.typed.select(); // it would bring the focus back
   }
 
   private put(typed: string): void {
