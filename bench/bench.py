@@ -58,12 +58,13 @@ class Bench:
         return await self.generator.run(load)
 
     async def step(
-        self, server: Server, connections: int, rooms: int, hz: float, seconds: float = 2.5, **more: object
+        self, server: Server, connections: int, rooms: int, hz: float, seconds: float = 2.0, **more: object
     ) -> Step | None:
         """One run at one rate; None, said loudly, where the server does not get through it."""
         try:
+            how = {"warm": 0.6, "settle": 0.3, "drain": 0.3, **more}
             report = await self.load(
-                server, connections=connections, rooms=rooms, rates=(hz,), seconds=seconds, warm=0.7, **more
+                server, connections=connections, rooms=rooms, rates=(hz,), seconds=seconds, **how
             )
         except RuntimeError as error:
             self.skip(f"{server.name}, {connections} connections: {error}")

@@ -32,12 +32,12 @@ for name, (axis, title) in AXES.items():
         color="#8250df",
         label="of it nats-server (left)",
     )
-    left.set(xlabel=title, ylabel="µs a delivery", ylim=(0, None))
+    left.set(xlabel=title, ylabel="µs a delivery", yscale="log")
     right = left.twinx()
     right.plot(across, [point["cores"] for point in points], "^-", color="#bc4c00", label="cores (right)")
     right.set(ylabel="cores", ylim=(0, None))
     lines = [*left.get_lines(), *right.get_lines()]
-    left.legend(lines, [line.get_label() for line in lines], loc="best", fontsize=8)
+    left.legend(lines, [line.get_label() for line in lines], loc="upper center", fontsize=8)
     left.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(Path(sys.argv[2]) / f"growth-{name}.png")

@@ -49,7 +49,7 @@ async def measure(bench: Bench) -> Section:
     ):
         servers: list[Server] = [Ours(system, bench.tokens(1_001), PREVIEW, OURS), *peers]
         for scene in SCENES:
-            start = {server.name: 0 for server in servers}
+            start = dict.fromkeys((server.name for server in servers), BACK)
             for turn in range(min(bench.repeats, 2)):
                 for server in servers:
                     found = await _climb(bench, server, scene, start[server.name])
