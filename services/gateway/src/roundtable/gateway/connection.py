@@ -169,13 +169,6 @@ class Connection:
         )
 
     @property
-    def state(self) -> str:
-        """`joining` until it is level with its room; `paused` while its reader does not keep up; else `live`."""
-        if self.room is None or self not in self.room.fanout.members:
-            return "joining"
-        return "paused" if self.paused else "live"
-
-    @property
     def waiting(self) -> int:
         """Bytes that have not left yet."""
         return self._outlet.waiting()
