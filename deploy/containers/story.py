@@ -8,7 +8,7 @@ import re
 import secrets
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -18,7 +18,7 @@ from nats.aio.client import Client
 
 from roundtable.common.testing.system import SECRET
 from tests.chaos.crew import KINDS, Member
-from tests.chaos.figures import Figures, work
+from tests.chaos.figures import Figures, Phase, work
 from tests.chaos.judge import all_told, judge, read_logs
 
 from .cluster import Cluster, Endpoints, Place
@@ -78,25 +78,13 @@ class Story:
         gateways = Endpoints(self._cluster, "gateway")
         writers, readers = people(gateways, self._chance)
         everybody = [*writers, *readers]
+        figures, done = Figures(everybody), asyncio.Event()
         async with AsyncExitStack() as stack:
             for member in everybody:
                 await stack.enter_async_context(member)
-            figures, done = Figures(everybody), asyncio.Event()
+            self.faults += [f"{each.name} has no page" for each in gateways if not await has_page(each)]
             working = asyncio.create_task(work(writers, done), name="work")
-            self.faults += [
-                f"{gateway.name} has no page" for gateway in gateways if not await has_page(gateway)
-            ]
-            await self._phase(figures, "before", asyncio.sleep(5))
-            for name in self._rolled:
-                for pod in tuple(reversed(self._cluster.pods[name])):
-                    await self._phase(figures, f"replace {pod.name}", self._cluster.replace(pod))
-            rolled = len(figures.phases)
-            self._happened("during the rollout")
-            if self._kills:
-                for pod in self._cluster.pods["nats"]:
-                    await self._phase(figures, f"kill -9 {pod.name}", self._killed(pod))
-                self._cluster.notes.clear()  # that a killed server is started again, is as it should be
-            await self._phase(figures, "after", asyncio.sleep(5))
+            rolled = await self._befall(figures)
             done.set()
             _, late = await asyncio.wait((working,), timeout=90)
             if late:
@@ -110,28 +98,48 @@ class Story:
             except AssertionError as error:
                 self.faults.append(str(error))
             print(f"all have all {time.monotonic() - began:.1f} s after the last command", flush=True)
-        logs = await read_logs(self.connect, ROOMS)
-        self.faults += judge(logs, everybody)
         self.faults += [
             f"somebody was away for {phase.away:.2f} s, at {phase.name}"
-            for phase in figures.phases[:rolled]
+            for phase in rolled
             if phase.away > AWAY
         ]
-        strokes = len(
-            {one.ident for member in writers for one in member.asked if one.method == "canvas.draw"}
-        )
-        events = sum(len(stored) for history in logs.values() for stored in history.values())
-        print(
-            f"{len(everybody)} people over {', '.join(KINDS)}; {sum(phase.commands for phase in figures.phases)} commands "
-            f"acknowledged, {strokes} of them strokes; {events} events in the logs, "
-            f"{sum(len(member.heard) for member in everybody)} told in {sum(m.comings for m in everybody)} connections; "
-            f"away at most {max(phase.away for phase in figures.phases[:rolled]):.2f} s in the rollout",
-            flush=True,
-        )
+        await self._read_logs(everybody)
+        print(f"away at most {max(phase.away for phase in rolled):.2f} s in the rollout", flush=True)
         await self._read_pods()
 
-    async def _phase(self, figures: Figures, name: str, work: object) -> None:
-        print(await figures.phase(name, "", work), flush=True)  # type: ignore[arg-type]
+    async def _befall(self, figures: Figures) -> list[Phase]:
+        """All that happens; returns the phases of the rollout."""
+        await self._phase(figures, "before", asyncio.sleep(5))
+        for name in self._rolled:
+            for pod in tuple(reversed(self._cluster.pods[name])):
+                await self._phase(figures, f"replace {pod.name}", self._cluster.replace(pod))
+        rolled = list(figures.phases)
+        notes = self._cluster.notes
+        self.faults += [f"in the rollout: {note}" for note in notes]
+        notes.clear()
+        for pod in self._cluster.pods["nats"] if self._kills else ():
+            await self._phase(figures, f"kill -9 {pod.name}", self._killed(pod))
+        await self._phase(figures, "after", asyncio.sleep(5))
+        # Not to be ready while no server leads is as it should be; nobody but the killed may have to be started again.
+        ended = [note for note in notes if "started again" in note and not note.startswith("nats-")]
+        self.faults += [f"when servers died: {note}" for note in ended]
+        return rolled
+
+    async def _read_logs(self, everybody: Sequence[Member]) -> None:
+        logs = await read_logs(self.connect, ROOMS)
+        self.faults += judge(logs, everybody)
+        asked = [one for member in everybody for one in member.asked]
+        strokes = sum(one.method == "canvas.draw" for one in asked)
+        events = sum(len(stored) for history in logs.values() for stored in history.values())
+        told, comings = (sum(len(m.heard) for m in everybody), sum(m.comings for m in everybody))
+        print(
+            f"{len(everybody)} people over {', '.join(KINDS)}: {len(asked)} commands acknowledged, {strokes} of them "
+            f"strokes; {events} events in the logs, {told} told in {comings} connections",
+            flush=True,
+        )
+
+    async def _phase(self, figures: Figures, name: str, deed: Awaitable[object]) -> None:
+        print(await figures.phase(name, "", deed), flush=True)
 
     async def _killed(self, pod: Pod) -> None:
         """Until it is a full member again: the next death must find a majority."""
@@ -140,10 +148,6 @@ class Story:
             while pod.ready:
                 await asyncio.sleep(0.02)
         await pod.until_ready(90)
-
-    def _happened(self, when: str) -> None:
-        self.faults += [f"{when}: {note}" for note in self._cluster.notes]
-        self._cluster.notes.clear()
 
     async def _read_pods(self) -> None:
         """What the programs themselves say went wrong, beside what they are made to meet."""
