@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from .system import SECRET
 
-WAIT: Final = 5.0
+WAIT: Final = 10.0
 """Seconds after which something that should come has not."""
 _numbers = itertools.count(1)
 

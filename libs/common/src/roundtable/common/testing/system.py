@@ -64,7 +64,7 @@ class Program:
                 stderr=out,
             )
 
-    async def ready(self, within: float = 20.0) -> None:
+    async def ready(self, within: float = 60.0) -> None:
         """Returns when `/readyz` says 200. Raises `RuntimeError` with the end of its log."""
         deadline = asyncio.get_running_loop().time() + within
         while asyncio.get_running_loop().time() < deadline:
