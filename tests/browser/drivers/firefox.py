@@ -30,7 +30,7 @@ PREFERENCES: Final = {
     "extensions.update.enabled": False,
     "services.settings.server": "data:,",
 }
-STARTS_WITHIN: Final = 40.0
+STARTS_WITHIN: Final = 90.0
 
 
 class BiDi:

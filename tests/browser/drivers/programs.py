@@ -14,6 +14,9 @@ from roundtable.common.testing.nats import free_port
 __all__ = ["Program", "free_port"]
 
 
+TIDIES_WITHIN = 5.0
+
+
 class Program:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -54,7 +57,11 @@ class Program:
             await asyncio.sleep(0.05)
 
     async def end(self) -> None:
-        """With all that it started: they are a session of their own."""
+        """With all that it started: they are a session of their own. It may tidy up first: a screen has a socket to remove."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), TIDIES_WITHIN)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()

@@ -18,7 +18,7 @@ from .programs import Program, free_port
 BROWSERS: Final = tuple(Path("/usr").glob("lib*/**/webkit2gtk-4.*/MiniBrowser")) + tuple(
     Path("/usr").glob("lib*/**/webkitgtk-6.*/MiniBrowser")
 )
-STARTS_WITHIN: Final = 40.0
+STARTS_WITHIN: Final = 90.0
 ENVIRONMENT: Final = {
     "GDK_BACKEND": "x11",
     "LIBGL_ALWAYS_SOFTWARE": "1",
