@@ -167,7 +167,7 @@ async def main() -> None:
             device_scale_factor=1.5,
         )
         gm, light = await person("Mira", "gm")
-        tom, dark = await person("Tom Oakley", "player", color_scheme="dark")
+        tom, dark = await person("Tom the Bold", "player", color_scheme="dark")
         await ilse.page.click("[data-tab=talk]")
         await play(gm, tom, ilse)
         # both have a line in hand, and each sees the other's
@@ -182,7 +182,7 @@ async def main() -> None:
             await each.page.perform([steps[0], ("down",), *steps[1:]])
         for each in (gm, tom):
             await each.sees("Mira", "is drawing")
-            await each.sees("Tom Oakley", "is drawing")
+            await each.sees("Tom the Bold", "is drawing")
         await ilse.page.wait("document.querySelectorAll('#feed .dice_roll').length === 2")
         for name, page in (("table-light", light), ("table-dark", dark), ("table-phone", phone)):
             await page.handle.wait_for_function(

@@ -27,7 +27,7 @@ function examples(page: string, language: string): Example[] {
   });
 }
 
-const GUIDE = examples("typescript.md", "ts");
+const GUIDE = [...examples("typescript.md", "ts"), ...examples("../../README.md", "js")];
 /** Beside the built client, so that its name leads there. */
 const FOLDER = "typescript/build/guide";
 
