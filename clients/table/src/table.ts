@@ -72,7 +72,7 @@ export class Table {
 
   /** Tries now to come back, not at the next time. */
   wake(): void {
-    window.dispatchEvent(new Event("online"));
+    this.client?.wake();
   }
 
   get unsent(): number {
