@@ -63,13 +63,13 @@ class _List:
     ) -> None:
         self._codec = codec
         self._edges = codec.edges(method, field, timestamp)
-        between = self._edges.between
+        between, item = self._edges.between, codec.item
         parts: list[bytes] = []
         self._pieces: dict[str, tuple[int, int, int]] = {}
         """Of each owner: where theirs begin and end, and how many they are."""
         start = count = 0
         for owner, theirs in items.items():
-            piece = between.join(map(codec.item, theirs))
+            piece = item(theirs[0]) if len(theirs) == 1 else between.join(map(item, theirs))
             end = start + len(piece)
             self._pieces[owner] = start, end, len(theirs)
             parts.append(piece)
