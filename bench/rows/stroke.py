@@ -25,7 +25,7 @@ class Case(NamedTuple):
 CASES: Final = (
     Case("idle: 1 room × 6, 5 Hz", 1, 6, 5, 8, (("p50", 5),)),
     Case("busy: 50 rooms × 6, 2 Hz", 50, 6, 2, 5, (("p50", 2), ("p99", 10))),
-    Case("loaded: 50 rooms × 6, 20 Hz", 50, 6, 20, 5, ()),
+    Case("loaded: 50 rooms × 6, 10 Hz", 50, 6, 10, 5, ()),
 )
 
 
