@@ -703,6 +703,23 @@ async def test_who_still_listens_at_a_gateway_that_ends_is_also_heard_there(
     assert await leaver.end() == 0
 
 
+@pytest.mark.rule("CO10", "CO4")
+async def test_a_gateway_that_ends_keeps_no_http_connection_to_be_asked_again_over(
+    gateway: Any, everyone: Players
+) -> None:
+    leaver: Program = await gateway(DRAIN_SECONDS="6")
+    for number in range(6):  # whose leaving takes the whole drain
+        await everyone(f"reader-{number}", at=leaver)
+    leaver.send(signal.SIGTERM)
+    await until(lambda: _is(leaver, 503), 2)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{leaver.port}") as client:
+        for path in ("/sse?room=late", "/poll?room=late"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.json()["error"]["reason"]) == (503, "draining")
+            assert answer.headers["Connection"] == "close"
+    assert await leaver.end() == 0
+
+
 @pytest.mark.rule("CO10")
 async def test_an_end_among_nobody_is_quick_and_clean(gateway: Any) -> None:
     leaver: Program = await gateway(DRAIN_SECONDS="30")

@@ -46,8 +46,9 @@ def http_error(refusal: Refusal, status: int = 0, headers: Mapping[str, str] | N
     if status == 401:
         wrong = ' error="invalid_token"' if refusal.reason != "auth_required" else ""
         extra["WWW-Authenticate"] = f"Bearer{wrong}"
-    if status == 413:
-        extra["Connection"] = "close"  # the rest of the body may not have been read
+    if status == 413 or refusal.reason == "draining":
+        # The rest of the body may not have been read; what comes next finds another gateway.
+        extra["Connection"] = "close"
     body = encode(ErrorMessage(refusal.body, int(time.time() * 1_000)), "json")
     return Response(body, status, extra, "application/json")
 
