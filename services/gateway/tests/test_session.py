@@ -195,7 +195,7 @@ near = st.fixed_dictionaries(
     {
         "type": st.sampled_from(["event", "event", "request", "response"]),
         "method": st.sampled_from(["presence.cursor", "canvas.preview", "canvas.draw"]),
-        "params": st.fixed_dictionaries({"x": st.floats(), "y": st.integers()})
+        "params": st.fixed_dictionaries({"x": st.floats(), "y": st.integers(-(2**63), 2**64 - 1)})
         | st.builds(
             lambda x: {"id": "s", "tool": "pen", "color": "#fff", "size": 1, "points": [{"x": x, "y": 0}]},
             st.floats(),
