@@ -94,7 +94,8 @@ def _ran(command: Sequence[str], what: str, within: float = 300, **more: object)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Skipped(f"{what}: {error}") from error
     if done.returncode:
-        raise Skipped(f"{what}: {' '.join((done.stdout + done.stderr).split())[:300]}")
+        said = " ".join((done.stdout + done.stderr).split()).replace(f"{HERE}/", "")
+        raise Skipped(f"{what}: {said[:300]}")
 
 
 def node_folder() -> Path:

@@ -39,8 +39,11 @@ def load() -> str:
 
 
 def busy() -> bool:
-    """Whether something else was running already, so that figures only serve to find mistakes."""
-    return os.getloadavg()[0] > 0.5
+    """Whether something else was running already, so that figures only serve to find mistakes.
+
+    The average of the last minute still holds what setting up took, so half a core's worth of it says nothing.
+    """
+    return os.getloadavg()[0] > 1.0
 
 
 def _version(package: str) -> str:
