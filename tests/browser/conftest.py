@@ -98,16 +98,5 @@ async def person(table: System, pages: Callable[..., Awaitable[Page]]) -> People
 @pytest.fixture
 async def own_gateway(table: System) -> AsyncIterator[Callable[..., Awaitable[Program]]]:
     """Starts a further gateway, for what is done to it, or with settings of its own; it ends with the test."""
-    started: list[Program] = []
-
-    async def start(**settings: str) -> Program:
-        program = await table.add("gateway", **settings)
-        started.append(program)
-        await program.ready()
-        return program
-
-    yield start
-    for program in started:
-        table.programs.remove(program)
-        if program.running:
-            await program.kill()
+    async with table.further_gateways() as start:
+        yield start

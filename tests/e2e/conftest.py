@@ -43,19 +43,8 @@ async def table(anyio_backend: str) -> AsyncIterator[System]:
 @pytest.fixture(scope="module")
 async def gateway(table: System) -> AsyncIterator[Gateway]:
     """Starts a further gateway of the table with settings of its own; it ends with the module."""
-    started: list[Program] = []
-
-    async def start(**settings: str) -> Program:
-        program = await table.add("gateway", **settings)
-        started.append(program)
-        await program.ready()
-        return program
-
-    yield start
-    for program in started:
-        table.programs.remove(program)
-        if program.running:
-            await program.kill()
+    async with table.further_gateways() as start:
+        yield start
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -159,6 +159,23 @@ class System:
         self.programs.append(program)
         program.start()
         return program
+
+    @asynccontextmanager
+    async def further_gateways(self) -> AsyncIterator[Callable[..., Awaitable[Program]]]:
+        """A function that starts one more, ready, with settings of its own; all of them end with the block."""
+        started: list[Program] = []
+
+        async def start(**settings: str) -> Program:
+            program = await self.add("gateway", **settings)
+            started.append(program)
+            await program.ready()
+            return program
+
+        yield start
+        for program in started:
+            self.programs.remove(program)
+            if program.running:
+                await program.kill()
 
     async def __aenter__(self) -> System:
         await self.nats.start()
